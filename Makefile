@@ -1,0 +1,53 @@
+# `make quickstart` and `make test` do all of their own set-up: a virtual environment, the installation, the job.
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= runs/quickstart
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+RUN_STAMP := $(VENV)/.installed-run
+DEV_STAMP := $(VENV)/.installed-dev
+# A changed list of packages is the only reason to install again: the checkout is installed in editable mode.
+LISTS := pyproject.toml constraints.txt hatch_build.py
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test test-slow lint format clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 22
+
+quickstart: $(RUN_STAMP)  ## install, then train, judge and report a tiny model on real images (OUT=folder, ARGS=options)
+	$(BIN)/semihv quickstart --out $(OUT) $(ARGS)
+
+test: $(DEV_STAMP)  ## install, then run the tests that take seconds each
+	$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+
+test-slow: $(DEV_STAMP)  ## install, then run the slow tests, the full quickstart among them
+	$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+lint: $(DEV_STAMP)  ## check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(DEV_STAMP)  ## mend style and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove what builds and tests leave; the environment, the runs and the package cache stay
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN_STAMP): $(LISTS) | $(BIN)/python
+	@echo "Installing semihv-hf into $(VENV); the first time this takes some minutes."
+	$(PIP_INSTALL) -e '.[train,judge]'
+	@touch $@
+
+$(DEV_STAMP): $(LISTS) | $(BIN)/python
+	@echo "Installing semihv-hf and its test tools into $(VENV); the first time this takes some minutes."
+	$(PIP_INSTALL) -e '.[train,judge,dev]'
+	@touch $(RUN_STAMP) $@

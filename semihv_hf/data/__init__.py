@@ -1,0 +1,1 @@
+"""Medical image data: what sources give (cases) and what models are trained on (records)."""

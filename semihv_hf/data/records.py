@@ -1,0 +1,102 @@
+"""Training records: captions for alignment, conversations of several turns for instruction tuning."""
+
+import random
+from collections.abc import Iterator, Sequence
+
+from .questions import PROMPT_VERSION, Asked, Questions, caption
+from .schema import Case, Provenance, Record, content_id
+
+CONVERSATIONS_PER_IMAGE = 3
+TURNS = 4
+OPEN_SHARE = 0.25
+
+
+def alignment_record(case: Case) -> Record:
+    """One image with its caption.
+
+    Args:
+        case ([`Case`]): the case.
+
+    Returns:
+        [`Record`]: a record of task `"caption"`.
+    """
+    text = caption(case)
+    messages = [{"role": "user", "content": "Describe the image."}, {"role": "assistant", "content": text}]
+    evidence = [f"{fact.name}: {fact.value} ({fact.source})" for fact in case.facts]
+    wrote = [
+        Provenance("messages[0]", "rule", prompt_version=PROMPT_VERSION),
+        Provenance("messages[1]", "rule", prompt_version=PROMPT_VERSION, evidence=evidence),
+    ]
+    return _record(case, "caption", messages, [], wrote)
+
+
+def question_record(case: Case, asked: Sequence[Asked]) -> Record:
+    """A conversation about one image, one turn a question.
+
+    Args:
+        case ([`Case`]): the case.
+        asked (`Sequence[Asked]`): the questions in order.
+
+    Returns:
+        [`Record`]: a record of task `"vqa"`.
+    """
+    messages, questions, wrote = [], [], []
+    for index, item in enumerate(asked):
+        messages.append({"role": "user", "content": item.text})
+        messages.append({"role": "assistant", "content": item.answer})
+        questions.append(item.question(2 * index))
+        evidence = [f"{item.fact.name}: {item.fact.value} ({item.fact.source})"]
+        wrote.append(Provenance(f"messages[{2 * index}]", "rule", prompt_version=PROMPT_VERSION))
+        wrote.append(
+            Provenance(f"messages[{2 * index + 1}]", "rule", prompt_version=PROMPT_VERSION, evidence=evidence)
+        )
+    return _record(case, "vqa", messages, questions, wrote)
+
+
+def instruction_records(case: Case, questions: Questions, seed: int) -> Iterator[Record]:
+    """Several conversations about one image, each asking about different facts in an order of chance.
+
+    Args:
+        case ([`Case`]): a training case.
+        questions ([`Questions`]): what can be asked.
+        seed (`int`): the source of chance, together with the case.
+
+    Yields:
+        [`Record`]: records of task `"vqa"`; conversations that would repeat an earlier one are left out.
+    """
+    rng = random.Random(f"{seed}:instruction:{case.id}")
+    by_fact: dict[str, dict[str, list]] = {}
+    for template in questions.applicable(case):
+        by_fact.setdefault(template.fact, {}).setdefault(template.form, []).append(template)
+    seen = set()
+    for _ in range(CONVERSATIONS_PER_IMAGE):
+        names = sorted(by_fact)
+        rng.shuffle(names)
+        asked = [_ask(case, by_fact[name], questions, rng) for name in names[:TURNS]]
+        key = tuple(sorted(item.text for item in asked))
+        if asked and key not in seen:
+            seen.add(key)
+            yield question_record(case, asked)
+
+
+def _ask(case: Case, forms: dict[str, list], questions: Questions, rng: random.Random) -> Asked:
+    closed = [form for form in ("yes_no", "choice") if form in forms]
+    form = "open" if "open" in forms and (not closed or rng.random() < OPEN_SHARE * 1.3) else rng.choice(closed)
+    template = rng.choice(forms[form])
+    wording = rng.choice(template.wordings)
+    if form == "open":
+        return questions.open(case, template, wording)
+    if form == "choice":
+        return questions.choice(case, template, wording, rng)
+    own = case.fact(template.fact).value
+    value = own if rng.random() < 0.5 else questions.other_value(case, template, rng)
+    return questions.yes_no(case, template, value, wording)
+
+
+def _record(case: Case, task: str, messages: list, questions: list, provenance: list) -> Record:
+    modality = case.fact("modality")
+    identity = content_id(case.id, task, *(message["content"] for message in messages))
+    return Record(
+        identity, case.id, case.source, case.source_id, case.licence, case.images, messages, task,
+        modality.value if modality else "unknown", case.facts, questions, provenance,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Openly licensed medical images that ship inside registry packages."""

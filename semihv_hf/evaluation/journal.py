@@ -1,0 +1,174 @@
+"""Files that survive being killed: an append-only log of finished work, and whole files that appear at once."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value, so that equal values have equal hashes and equal files.
+
+    Args:
+        value (`Any`): anything that JSON can hold.
+
+    Returns:
+        `str`: JSON with sorted keys and no superfluous space.
+    """
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+@contextmanager
+def atomic_file(path: str | Path, mode: str = "w") -> Iterator[IO]:
+    """Opens a temporary neighbour of `path` that takes its place, complete and synced, when the block ends well.
+
+    Args:
+        path (`str` or `Path`): the file to write.
+        mode (`str`, *optional*, defaults to `"w"`): `"w"` for UTF-8 text or `"wb"` for bytes.
+
+    Yields:
+        `IO`: the open temporary file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes indented JSON so that a reader sees either the old file or the whole new one.
+
+    Args:
+        path (`str` or `Path`): the file to write.
+        value (`Any`): anything that JSON can hold; NaN and infinity are refused.
+    """
+    with atomic_file(path) as handle:
+        json.dump(value, handle, indent=2, ensure_ascii=False, allow_nan=False)
+        handle.write("\n")
+
+
+def write_jsonl(path: str | Path, rows: Iterable[dict]) -> None:
+    """Writes one JSON object a line, all at once.
+
+    Args:
+        path (`str` or `Path`): the file to write.
+        rows (`Iterable[dict]`): the rows, in the order of the file.
+    """
+    with atomic_file(path) as handle:
+        for row in rows:
+            handle.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_jsonl(path: str | Path) -> list[dict]:
+    """Reads a complete file of one JSON object a line.
+
+    Args:
+        path (`str` or `Path`): the file to read.
+
+    Returns:
+        `list[dict]`: the rows.
+
+    Raises:
+        SemiHVError: a line is not a JSON object.
+    """
+    from semihv_hf.errors import SemiHVError
+
+    rows = []
+    with open(path, encoding="utf-8") as handle:
+        for number, line in enumerate(handle, start=1):
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                row = None
+            if not isinstance(row, dict):
+                raise SemiHVError(
+                    f"{path}, line {number}, is not a JSON object.", "Delete the file and write it anew."
+                )
+            rows.append(row)
+    return rows
+
+
+class Journal:
+    """An append-only JSONL log: each append is on disk before it returns, and a torn end is cut off when reopened.
+
+    Args:
+        path (`str` or `Path`): the log file; made on the first append.
+        header (`dict`): the first line. A log that begins with another header belongs to other work and is not read.
+    """
+
+    def __init__(self, path: str | Path, header: dict):
+        self.path = Path(path)
+        self.header = header
+        self._handle: IO[bytes] | None = None
+
+    def load(self) -> tuple[list[dict], bool]:
+        """Reads what is finished, and cuts off a line that was being written when the process died.
+
+        Returns:
+            `tuple[list[dict], bool]`: the rows after the header, and whether a log of other work was found and left
+            unread (the next append replaces it).
+        """
+        if not self.path.exists():
+            return [], False
+        rows, good_end = [], 0
+        with open(self.path, "rb") as handle:
+            for line in handle:
+                row = _parse_line(line)
+                if row is None:
+                    break
+                rows.append(row)
+                good_end += len(line)
+        if not rows or rows[0] != self.header:
+            foreign = bool(rows)
+            self.path.unlink()
+            return [], foreign
+        if good_end < self.path.stat().st_size:
+            os.truncate(self.path, good_end)
+        return rows[1:], False
+
+    def append(self, rows: Iterable[dict]) -> None:
+        """Adds rows in one write and syncs them to the disk.
+
+        Args:
+            rows (`Iterable[dict]`): the rows to add.
+        """
+        lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
+        if self._handle is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = not self.path.exists() or self.path.stat().st_size == 0
+            self._handle = open(self.path, "ab")
+            if fresh:
+                lines.insert(0, json.dumps(self.header, ensure_ascii=False) + "\n")
+        self._handle.write("".join(lines).encode("utf-8"))
+        self._handle.flush()
+        os.fsync(self._handle.fileno())
+
+    def close(self) -> None:
+        """Closes the file; the log can be appended to again."""
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
+
+    def delete(self) -> None:
+        """Removes the log once its content lives in a finished file."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+
+def _parse_line(line: bytes) -> dict | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        row = json.loads(line)
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        return None
+    return row if isinstance(row, dict) else None

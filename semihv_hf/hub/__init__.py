@@ -1,0 +1,1 @@
+"""What is published on the Hub: cards, later uploads."""

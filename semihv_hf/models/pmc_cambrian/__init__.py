@@ -1,0 +1,1 @@
+"""PMC-Cambrian: the files that are published beside the weights."""

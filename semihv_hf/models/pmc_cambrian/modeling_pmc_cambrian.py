@@ -1,0 +1,540 @@
+# Copyright 2026 The semihv-hf authors. Licensed under the Apache License, Version 2.0.
+"""PMC-Cambrian: vision towers, spatial vision aggregator and a Llama text model with samplers between its layers.
+
+Architecture: Cambrian-1 (arXiv 2406.16860), which PMC-Cambrian (arXiv 2410.14948) keeps unchanged.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import AutoModel
+from transformers import initialization as init
+from transformers.cache_utils import Cache
+from transformers.cache_utils import DynamicCache
+from transformers.generation import GenerationMixin
+from transformers.masking_utils import create_causal_mask
+from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.modeling_outputs import ModelOutput
+from transformers.modeling_utils import PreTrainedModel
+from transformers.modeling_utils import slice_logits_to_keep
+from transformers.models.llama.modeling_llama import LlamaAttention
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+from transformers.models.llama.modeling_llama import LlamaModel
+from transformers.utils import can_return_tuple
+from transformers.utils import torch_compilable_check
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_pmc_cambrian import TOWER_NAMES
+from .configuration_pmc_cambrian import PMCCambrianConfig
+from .configuration_pmc_cambrian import PMCCambrianSvaConfig
+from .convnext_pmc_cambrian import PMCCambrianConvNextLayer
+from .convnext_pmc_cambrian import PMCCambrianConvNextTower
+from .sva_pmc_cambrian import PMCCambrianConnector
+from .sva_pmc_cambrian import PMCCambrianSvaLayer
+from .sva_pmc_cambrian import VisionContext
+
+
+@dataclass
+class PMCCambrianVisionOutput(BaseModelOutputWithPooling):
+    r"""
+    What [`PMCCambrianModel.get_image_features`] returns.
+
+    Args:
+        pooler_output (`list[torch.Tensor]`):
+            for each image `(tokens, hidden_size)`: image tokens in placeholder order, newline tokens included.
+        deepstack_features (`list[list[torch.Tensor]]`):
+            what the samplers inside the language model need, one row for each image token: for each image
+            `(tokens, num_keys * sva_hidden_size)` keys, `(tokens, sva_hidden_size)` global context and
+            `(tokens, num_keys)` boolean mask. `generate` expands and slices the three lists like `pooler_output`.
+    """
+
+    deepstack_features: list | None = None
+
+
+@dataclass
+class PMCCambrianModelOutputWithPast(BaseModelOutputWithPast):
+    r"""
+    Args:
+        image_hidden_states (`list[torch.Tensor]`, *optional*): image tokens of each image, `(tokens, hidden_size)`.
+    """
+
+    image_hidden_states: list | None = None
+
+
+@dataclass
+class PMCCambrianCausalLMOutputWithPast(ModelOutput):
+    r"""
+    Args:
+        loss (`torch.Tensor` of shape `()`, *optional*): next-token loss, returned when `labels` is given.
+        logits (`torch.Tensor` of shape `(batch, length, vocab_size)`): scores before the softmax.
+        past_key_values (`Cache`, *optional*): keys and values of the self-attention.
+        hidden_states (`tuple[torch.Tensor]`, *optional*): hidden states of the decoder layers.
+        attentions (`tuple[torch.Tensor]`, *optional*): attention weights of the decoder layers.
+        image_hidden_states (`list[torch.Tensor]`, *optional*): image tokens of each image, `(tokens, hidden_size)`.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    past_key_values: Cache | None = None
+    hidden_states: tuple | None = None
+    attentions: tuple | None = None
+    image_hidden_states: list | None = None
+
+
+class PMCCambrianPreTrainedModel(PreTrainedModel):
+    config: PMCCambrianConfig
+    base_model_prefix = "model"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["LlamaDecoderLayer", "PMCCambrianSvaLayer", "PMCCambrianConvNextLayer"]
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    # The rows that the samplers read depend on the data.
+    _can_compile_fullgraph = False
+    _can_record_outputs = {"hidden_states": LlamaDecoderLayer, "attentions": LlamaAttention}
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        """See [`~PreTrainedModel.from_pretrained`]; the towers come frozen if the configuration says so."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        # Loading replaces the parameters that __init__ froze.
+        model.base_model.freeze_towers()
+        return loaded
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, PMCCambrianConnector):
+            init.normal_(module.query, mean=0.0, std=module.query.shape[-1] ** -0.5)
+            init.normal_(module.image_newline, mean=0.0, std=module.image_newline.shape[-1] ** -0.5)
+        elif isinstance(module, PMCCambrianSvaLayer):
+            for position in module.pos_embeds.values():
+                init.normal_(position, mean=0.0, std=1.0)
+        elif isinstance(module, PMCCambrianConvNextLayer):
+            init.constant_(module.layer_scale_parameter, self.config.convnext_config.layer_scale_init_value)
+
+
+class PMCCambrianTextModel(LlamaModel):
+    """A Llama decoder that lets the hidden states of image tokens look at the vision towers after chosen layers."""
+
+    def __init__(self, config, sva_config: PMCCambrianSvaConfig):
+        super().__init__(config)
+        self.sampler_layers = tuple(sva_config.sampler_layers)
+        self.vision_samplers = nn.ModuleList(
+            [PMCCambrianSvaLayer(sva_config, config.hidden_size) for _ in self.sampler_layers]
+        )
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        image_rows: torch.LongTensor | None = None,
+        vision: VisionContext | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPast:
+        r"""
+        Args:
+            image_rows (`torch.LongTensor` of shape `(rows,)`, *optional*):
+                positions in the flattened `(batch * length)` sequence that the samplers update.
+            vision (`VisionContext`, *optional*): what these rows look at, in the same order.
+        """
+        if (input_ids is None) ^ (inputs_embeds is not None):
+            raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
+        if inputs_embeds is None:
+            inputs_embeds = self.embed_tokens(input_ids)
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
+        if position_ids is None:
+            seen = past_key_values.get_seq_length() if past_key_values is not None else 0
+            position_ids = (torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + seen).unsqueeze(0)
+
+        causal_mask = create_causal_mask(
+            config=self.config,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            position_ids=position_ids,
+        )
+        hidden_states = inputs_embeds
+        position_embeddings = self.rotary_emb(hidden_states, position_ids=position_ids)
+        samplers = dict(zip(self.sampler_layers, self.vision_samplers)) if vision is not None else {}
+        for index, decoder_layer in enumerate(self.layers[: self.config.num_hidden_layers]):
+            hidden_states = decoder_layer(
+                hidden_states,
+                attention_mask=causal_mask,
+                position_embeddings=position_embeddings,
+                position_ids=position_ids,
+                past_key_values=past_key_values,
+                use_cache=use_cache,
+                **kwargs,
+            )
+            if index in samplers:
+                hidden_states = self._sample(samplers[index], hidden_states, image_rows, vision)
+        return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values)
+
+    def _sample(self, sampler, hidden_states, image_rows, vision):
+        flat = hidden_states.reshape(-1, hidden_states.shape[-1])
+        rows = image_rows.to(flat.device)
+        context = VisionContext(
+            vision.keys.to(flat.device, flat.dtype),
+            vision.context.to(flat.device, flat.dtype),
+            vision.mask.to(flat.device),
+        )
+        updated = sampler(flat[rows], context).to(flat.dtype)
+        # Out of place: gradient checkpointing and autograd still need the old rows.
+        return flat.index_copy(0, rows, updated).view_as(hidden_states)
+
+
+class PMCCambrianVisionTowers(nn.Module):
+    """The named towers that a configuration asks for, each giving `(images, aux_side**2, tower_dim)`."""
+
+    def __init__(self, config: PMCCambrianConfig):
+        super().__init__()
+        for name in TOWER_NAMES:
+            tower_config = getattr(config, f"{name}_config")
+            if tower_config is None:
+                continue
+            if name == "siglip":
+                # The pooling head is never read; a configuration from elsewhere may still ask for it.
+                tower_config.vision_use_head = False
+            build = PMCCambrianConvNextTower if name == "convnext" else AutoModel.from_config
+            tower = build(tower_config)
+            self.add_module(name, tower)
+
+    def forward(self, name: str, pixel_values: torch.Tensor, side: int) -> torch.Tensor:
+        tower = getattr(self, name)
+        pixel_values = pixel_values.to(dtype=next(tower.parameters()).dtype)
+        if name == "convnext":
+            return torch.cat([_resize(map_, side) for map_ in tower(pixel_values)], dim=1).flatten(2).transpose(1, 2)
+        if name == "siglip":
+            tokens = tower(pixel_values).last_hidden_state
+        elif name == "clip":
+            tokens = tower(pixel_values, output_hidden_states=True).hidden_states[-2][:, 1:]
+        else:
+            tokens = tower(pixel_values).last_hidden_state[:, 1:]
+        grid = int(tokens.shape[1] ** 0.5)
+        if grid == side:
+            return tokens
+        maps = tokens.transpose(1, 2).reshape(len(tokens), -1, grid, grid)
+        return _resize(maps, side).flatten(2).transpose(1, 2)
+
+
+def _resize(maps: torch.Tensor, side: int) -> torch.Tensor:
+    # In float32 whatever the tower's dtype, without antialiasing: what the released connector was trained on.
+    resized = nn.functional.interpolate(maps.float(), size=(side, side), mode="bilinear", align_corners=False)
+    return resized.to(maps.dtype)
+
+
+class PMCCambrianModel(PMCCambrianPreTrainedModel):
+    """Towers, connector and text model, without the language modelling head."""
+
+    def __init__(self, config: PMCCambrianConfig):
+        super().__init__(config)
+        self.vision_towers = PMCCambrianVisionTowers(config)
+        self.connector = PMCCambrianConnector(config.sva_config, config.text_config.hidden_size)
+        self.language_model = PMCCambrianTextModel(config.text_config, config.sva_config)
+        self.post_init()
+        self.freeze_towers()
+
+    def freeze_towers(self):
+        """Takes the towers out of training if `config.freeze_vision_towers` is set."""
+        if self.config.freeze_vision_towers:
+            self.vision_towers.requires_grad_(False)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.language_model.embed_tokens = value
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        if self.config.freeze_vision_towers:
+            self.vision_towers.eval()
+        return self
+
+    def embed_vision_features(
+        self, features: list[torch.Tensor] | dict[str, torch.Tensor], image_sizes: torch.Tensor
+    ) -> PMCCambrianVisionOutput:
+        r"""
+        From tower features to image tokens.
+
+        Args:
+            features (`list[torch.Tensor]` or `dict[str, torch.Tensor]`):
+                one tensor for each tower of `config.sva_config.tower_names`, in that order or by name, each
+                `(images, aux_side**2, tower_dim)`, row-major over the padded square.
+            image_sizes (`torch.Tensor` of shape `(images, 2)`): `(height, width)` of the original images in pixels.
+
+        Returns:
+            [`PMCCambrianVisionOutput`]
+
+        Raises:
+            `ValueError`: if a tower is missing or a shape does not fit the configuration.
+        """
+        sva = self.config.sva_config
+        if isinstance(features, dict):
+            missing = [name for name in sva.tower_names if name not in features]
+            if missing:
+                raise ValueError(f"No features for the {', '.join(missing)} tower: given were {', '.join(features)}.")
+            features = [features[name] for name in sva.tower_names]
+        if len(features) != len(sva.tower_names):
+            raise ValueError(f"{len(features)} feature tensors for {len(sva.tower_names)} towers.")
+        sizes = [tuple(size) for size in torch.as_tensor(image_sizes).tolist()]
+        for name, feature, side, dim in zip(sva.tower_names, features, sva.aux_sides, sva.tower_dims):
+            if tuple(feature.shape) != (len(sizes), side * side, dim):
+                raise ValueError(
+                    f"Features of the {name} tower have shape {tuple(feature.shape)}, expected "
+                    f"{(len(sizes), side * side, dim)}: (images, aux_side**2, tower_dim)."
+                )
+        weight = self.connector.query
+        features = [feature.to(weight.device, weight.dtype) for feature in features]
+        tokens, contexts = self.connector(features, sizes)
+        return PMCCambrianVisionOutput(
+            pooler_output=tokens,
+            deepstack_features=[
+                [vision.keys.flatten(1) for vision in contexts],
+                [vision.context for vision in contexts],
+                [vision.mask for vision in contexts],
+            ],
+        )
+
+    def get_tower_features(self, pixels: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """
+        Runs the vision towers, without gradient where they are frozen.
+
+        Args:
+            pixels (`dict[str, torch.Tensor]`): tower name to `(images, 3, R, R)` normalised pixels.
+
+        Returns:
+            `dict[str, torch.Tensor]`: tower name to `(images, aux_side**2, tower_dim)`.
+
+        Raises:
+            `ValueError`: if the model has no such tower, or one of its towers gets no pixels.
+        """
+        sva, features = self.config.sva_config, {}
+        for name in sva.tower_names:
+            if not hasattr(self.vision_towers, name):
+                raise ValueError(f"This model has no {name} tower: pass features through embed_vision_features.")
+            if pixels.get(name) is None:
+                key = "pixel_values" if name == "siglip" else f"pixel_values_{name}"
+                raise ValueError(f"No pixels for the {name} tower: {key} is missing.")
+        for name, side in zip(sva.tower_names, sva.aux_sides):
+            trained = any(parameter.requires_grad for parameter in getattr(self.vision_towers, name).parameters())
+            with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
+                features[name] = self.vision_towers(name, pixels[name], side)
+        return features
+
+    @can_return_tuple
+    def get_image_features(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        pixel_values_clip: torch.Tensor | None = None,
+        pixel_values_dino: torch.Tensor | None = None,
+        pixel_values_convnext: torch.Tensor | None = None,
+        image_sizes: torch.Tensor | None = None,
+        **kwargs,
+    ) -> PMCCambrianVisionOutput:
+        r"""
+        From pixels to image tokens.
+
+        Args:
+            pixel_values (`torch.Tensor` of shape `(images, 3, 384, 384)`): pixels of the SigLIP tower.
+            pixel_values_clip (`torch.Tensor` of shape `(images, 3, 336, 336)`): pixels of the CLIP tower.
+            pixel_values_dino (`torch.Tensor` of shape `(images, 3, 378, 378)`): pixels of the DINOv2 tower.
+            pixel_values_convnext (`torch.Tensor` of shape `(images, 3, 1024, 1024)`): pixels of the ConvNeXt tower.
+            image_sizes (`torch.Tensor` of shape `(images, 2)`): `(height, width)` of the original images in pixels.
+
+        Returns:
+            [`PMCCambrianVisionOutput`]
+        """
+        if image_sizes is None:
+            raise ValueError("image_sizes is missing: the processor returns it beside the pixels.")
+        pixels = {
+            "siglip": pixel_values,
+            "clip": pixel_values_clip,
+            "dino": pixel_values_dino,
+            "convnext": pixel_values_convnext,
+        }
+        return self.embed_vision_features(self.get_tower_features(pixels), image_sizes)
+
+    def get_placeholder_mask(
+        self, input_ids: torch.LongTensor | None, inputs_embeds: torch.Tensor, num_features: int
+    ) -> torch.BoolTensor:
+        """Positions of image tokens, `(batch, length)`; raises if their number differs from `num_features`."""
+        if input_ids is None:
+            token = torch.full((), self.config.image_token_id, dtype=torch.long, device=inputs_embeds.device)
+            mask = (inputs_embeds == self.get_input_embeddings()(token)).all(-1)
+        else:
+            mask = (input_ids == self.config.image_token_id).to(inputs_embeds.device)
+        num_tokens = mask.sum()
+        torch_compilable_check(
+            num_tokens == num_features,
+            f"Image features and image tokens do not match, tokens: {num_tokens}, features: {num_features}",
+        )
+        return mask
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        pixel_values_clip: torch.Tensor | None = None,
+        pixel_values_dino: torch.Tensor | None = None,
+        pixel_values_convnext: torch.Tensor | None = None,
+        image_sizes: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        mm_encoder_outputs: dict[str, PMCCambrianVisionOutput] | None = None,
+        **kwargs,
+    ) -> PMCCambrianModelOutputWithPast:
+        if (input_ids is None) ^ (inputs_embeds is not None):
+            raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
+        pixels = (pixel_values, pixel_values_clip, pixel_values_dino, pixel_values_convnext)
+        images = (mm_encoder_outputs or {}).get("image")
+        if any(pixel is not None for pixel in pixels):
+            if images is not None:
+                raise ValueError("You cannot specify both pixel values and mm_encoder_outputs at the same time")
+            images = self.get_image_features(*pixels, image_sizes=image_sizes, return_dict=True)
+
+        if inputs_embeds is None:
+            inputs_embeds = self.get_input_embeddings()(input_ids)
+        image_rows, vision = None, None
+        if images is not None:
+            tokens = torch.cat(list(images.pooler_output)).to(inputs_embeds.device, inputs_embeds.dtype)
+            mask = self.get_placeholder_mask(input_ids, inputs_embeds, len(tokens))
+            inputs_embeds = inputs_embeds.masked_scatter(mask.unsqueeze(-1), tokens)
+            image_rows, vision = self._vision_rows(mask, images)
+
+        outputs = self.language_model(
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            image_rows=image_rows,
+            vision=vision,
+            **kwargs,
+        )
+        return PMCCambrianModelOutputWithPast(
+            last_hidden_state=outputs.last_hidden_state,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            image_hidden_states=None if images is None else images.pooler_output,
+        )
+
+    def _vision_rows(self, mask: torch.BoolTensor, images: PMCCambrianVisionOutput):
+        """Image tokens that are no newline, as positions in the flattened batch, and what they look at."""
+        if not self.language_model.sampler_layers:
+            return None, None
+        keys, context, key_mask = (torch.cat(list(field)) for field in images.deepstack_features)
+        latent = key_mask.any(dim=-1)
+        rows = mask.flatten().nonzero().squeeze(-1)[latent.to(mask.device)]
+        if not len(rows):
+            return None, None
+        keys = keys[latent].unflatten(-1, (self.config.sva_config.num_keys, -1))
+        return rows, VisionContext(keys, context[latent], key_mask[latent])
+
+
+class PMCCambrianForConditionalGeneration(PMCCambrianPreTrainedModel, GenerationMixin):
+    """PMC-Cambrian with its language modelling head."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+
+    def __init__(self, config: PMCCambrianConfig):
+        super().__init__(config)
+        self.model = PMCCambrianModel(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head
+
+    def get_image_features(self, *args, **kwargs) -> PMCCambrianVisionOutput:
+        """See [`PMCCambrianModel.get_image_features`]."""
+        return self.model.get_image_features(*args, **kwargs)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        pixel_values_clip: torch.Tensor | None = None,
+        pixel_values_dino: torch.Tensor | None = None,
+        pixel_values_convnext: torch.Tensor | None = None,
+        image_sizes: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        mm_encoder_outputs: dict[str, PMCCambrianVisionOutput] | None = None,
+        **kwargs,
+    ) -> PMCCambrianCausalLMOutputWithPast:
+        r"""
+        Args:
+            labels (`torch.LongTensor` of shape `(batch, length)`, *optional*): targets, -100 where none is trained.
+            logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to 0): last positions to score, 0 for all.
+            mm_encoder_outputs (`dict`, *optional*): `{"image": PMCCambrianVisionOutput}` in place of pixels.
+
+        Example:
+
+        ```python
+        >>> content = [{"type": "image", "image": image}, {"type": "text", "text": "Is this a CT?"}]
+        >>> messages = [{"role": "user", "content": content}]
+        >>> inputs = processor.apply_chat_template(
+        ...     messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+        ... )
+        >>> output = model.generate(**inputs, max_new_tokens=8)
+        ```
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            pixel_values=pixel_values,
+            pixel_values_clip=pixel_values_clip,
+            pixel_values_dino=pixel_values_dino,
+            pixel_values_convnext=pixel_values_convnext,
+            image_sizes=image_sizes,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            mm_encoder_outputs=mm_encoder_outputs,
+            **kwargs,
+        )
+        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        loss = None
+        if labels is not None:
+            vocab_size = self.config.text_config.vocab_size
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=vocab_size, **kwargs)
+        return PMCCambrianCausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            image_hidden_states=outputs.image_hidden_states,
+        )
+
+
+__all__ = ["PMCCambrianForConditionalGeneration", "PMCCambrianModel", "PMCCambrianPreTrainedModel"]

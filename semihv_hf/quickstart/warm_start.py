@@ -1,0 +1,80 @@
+"""The step before stage 1: the untrained small model, its towers warmed up, written as a checkpoint."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+
+def warm_start(text_model: Path, data: Path, out: Path, *, groups: list[str], steps: int, seed: int) -> dict:
+    """
+    Builds the quickstart model, warms its towers up on the training images and writes the checkpoint.
+
+    Args:
+        text_model (`Path`): folder of the text model.
+        data (`Path`): the dataset folder; its `alignment` configuration gives images and facts.
+        out (`Path`): the checkpoint folder.
+        groups (`list[str]`): groups of facts, see [`FactVocabulary`].
+        steps (`int`): optimisation steps.
+        seed (`int`): seed of weights, batches and augmentation.
+
+    Returns:
+        `dict`: the stage record, also written as `stage.json`.
+    """
+    from datasets import load_dataset
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from semihv_hf.models.export import save_checkpoint
+    from semihv_hf.training.parameters import changed_parameters, frozen_digests, select_trainable
+    from semihv_hf.training.stage import peak_rss_gib, write_stage_record
+    from semihv_hf.training.warmup import WarmupArguments, warm_up
+
+    from .model import build_small_model
+
+    started = time.monotonic()
+    rows = load_dataset(str(data), "alignment", split="train")
+    images, facts = [row["images"][0] for row in rows], rows["facts"]
+    model, processor = build_small_model(text_model, seed)
+    report = select_trainable(model, [r"model\.vision_towers\..*", r"model\.connector\..*"])
+    before = frozen_digests(model)
+    columns = (TextColumn("towers"), BarColumn(), MofNCompleteColumn(), TextColumn("steps,"), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("left"), console=Console(stderr=True)) as progress:
+        task = progress.add_task("towers", total=steps)
+        log = warm_up(
+            model,
+            processor,
+            images,
+            list(facts),
+            groups,
+            WarmupArguments(steps=steps, seed=seed),
+            progress=lambda step: progress.update(task, completed=step),
+        )
+    changed = changed_parameters(model, before)
+    if changed:
+        raise RuntimeError(f"{len(changed)} frozen parameters changed in the warm-up, e.g. {changed[0]}.")
+    save_checkpoint(model, processor, out)
+    record = {
+        "stage": "0_warmup",
+        "title": "Warm-up of the towers",
+        "recipe": None,
+        "dataset_config": "alignment",
+        "rows": len(rows),
+        "seed": seed,
+        "seconds": round(time.monotonic() - started, 1),
+        "peak_rss_gib": peak_rss_gib(),
+        "log": log,
+        "trainable": {
+            "patterns": report.patterns,
+            "names": report.names,
+            "parameters": report.parameters,
+            "tensors": len(report.names),
+        },
+        "frozen": {
+            "parameters": report.frozen_parameters,
+            "tensors": report.frozen_tensors,
+            "bit_identical": not changed,
+        },
+    }
+    write_stage_record(out, record)
+    return record

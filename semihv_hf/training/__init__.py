@@ -1,0 +1,1 @@
+"""Training: the stages, their trainer, the alignment objective and the tower warm-up."""

@@ -1,0 +1,127 @@
+"""Which parameters train: chosen by patterns, counted, grouped by learning rate, and proven frozen afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from semihv_hf.errors import SemiHVError
+
+
+@dataclass
+class TrainableReport:
+    """What a stage trains and what it leaves alone; counts are of distinct tensors and their elements."""
+
+    patterns: list[str]
+    names: list[str]
+    parameters: int
+    frozen_tensors: int
+    frozen_parameters: int
+
+    def __str__(self) -> str:
+        return (
+            f"training {self.parameters:,} parameters in {len(self.names)} tensors; "
+            f"{self.frozen_parameters:,} in {self.frozen_tensors} tensors stay frozen"
+        )
+
+
+def select_trainable(model: nn.Module, patterns: list[str]) -> TrainableReport:
+    """
+    Makes exactly the parameters trainable whose full name matches a pattern.
+
+    Args:
+        model (`nn.Module`): the model.
+        patterns (`list[str]`): regular expressions, each matched against whole parameter names.
+
+    Returns:
+        [`TrainableReport`]
+
+    Raises:
+        `SemiHVError`: if a pattern is no regular expression or matches nothing.
+    """
+    parameters = dict(model.named_parameters())
+    chosen: set[str] = set()
+    for pattern in patterns:
+        try:
+            matched = {name for name in parameters if re.fullmatch(pattern, name)}
+        except re.error as error:
+            raise SemiHVError(f"The trainable pattern {pattern!r} is no regular expression: {error}.") from error
+        if not matched:
+            raise SemiHVError(
+                f"The trainable pattern {pattern!r} matches no parameter.", f"Names look like {next(iter(parameters))!r}."
+            )
+        chosen |= matched
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(name in chosen)
+    frozen = [parameter for name, parameter in parameters.items() if name not in chosen]
+    return TrainableReport(
+        patterns=list(patterns),
+        names=[name for name in parameters if name in chosen],
+        parameters=sum(parameters[name].numel() for name in chosen),
+        frozen_tensors=len(frozen),
+        frozen_parameters=sum(parameter.numel() for parameter in frozen),
+    )
+
+
+def frozen_digests(model: nn.Module) -> dict[str, str]:
+    """SHA-256 of the bytes of every parameter that takes no gradient, by name."""
+    digests = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            raw = parameter.detach().cpu().contiguous().flatten().view(torch.uint8)
+            digests[name] = hashlib.sha256(raw.numpy()).hexdigest()
+    return digests
+
+
+def changed_parameters(model: nn.Module, before: dict[str, str]) -> list[str]:
+    """Names of frozen parameters that are no longer bit-identical to the digests taken `before`."""
+    after = frozen_digests(model)
+    return sorted(name for name, digest in before.items() if after.get(name) != digest)
+
+
+def optimizer_groups(
+    model: nn.Module, learning_rate: float, learning_rates: dict[str, float], weight_decay: float
+) -> list[dict]:
+    """
+    Groups of an optimizer: each learning rate with and without weight decay.
+
+    Biases, norms, position embeddings and other vectors are not decayed.
+
+    Args:
+        model (`nn.Module`): the model, its trainable parameters chosen.
+        learning_rate (`float`): rate of parameters that no pattern matches.
+        learning_rates (`dict[str, float]`): pattern on whole names to rate; the first match counts.
+        weight_decay (`float`): decay of matrices.
+
+    Returns:
+        `list[dict]`: groups with `params`, `lr`, `weight_decay` and `group_name`; empty ones are left out.
+
+    Raises:
+        `SemiHVError`: if a pattern matches no trainable parameter.
+    """
+    groups: dict[tuple[str, bool], dict] = {}
+    used = set()
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        pattern = next((pattern for pattern in learning_rates if re.fullmatch(pattern, name)), None)
+        used.add(pattern)
+        decayed = parameter.ndim > 1 and "pos_embed" not in name and "position_embedding" not in name
+        group = groups.setdefault(
+            (pattern or "base", decayed),
+            {
+                "params": [],
+                "lr": learning_rate if pattern is None else float(learning_rates[pattern]),
+                "weight_decay": weight_decay if decayed else 0.0,
+                "group_name": f"{pattern or 'base'}{'' if decayed else ' (no decay)'}",
+            },
+        )
+        group["params"].append(parameter)
+    idle = [pattern for pattern in learning_rates if pattern not in used]
+    if idle:
+        raise SemiHVError(f"The learning rate pattern {idle[0]!r} matches no trainable parameter.")
+    return list(groups.values())
