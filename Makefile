@@ -6,7 +6,10 @@ OUT ?= runs/quickstart
 ARGS ?=
 
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+# pip tells of its progress only to a terminal, not to a log.
+QUIET := $(shell [ -t 2 ] || echo --quiet)
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(QUIET) -c constraints.txt
+INSTALL_FAILED := echo "error: the installation failed; pip's message stands above. Mend the cause and run make again."; exit 1;
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
 # A changed list of packages is the only reason to install again: the checkout is installed in editable mode.
@@ -40,14 +43,17 @@ clean:  ## remove what builds and tests leave; the environment, the runs and the
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: $(PYTHON) is not Python 3.11 or newer, which transformers 5.23 needs. Choose one: make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -f $@; \
+	  echo "error: no environment could be made in $(VENV). On Debian: apt-get install python3-venv"; exit 1; }
 
 $(RUN_STAMP): $(LISTS) | $(BIN)/python
 	@echo "Installing semihv-hf into $(VENV); the first time this takes some minutes."
-	$(PIP_INSTALL) -e '.[train,judge]'
+	@$(PIP_INSTALL) -e '.[train,judge]' || { $(INSTALL_FAILED) }
 	@touch $@
 
 $(DEV_STAMP): $(LISTS) | $(BIN)/python
 	@echo "Installing semihv-hf and its test tools into $(VENV); the first time this takes some minutes."
-	$(PIP_INSTALL) -e '.[train,judge,dev]'
+	@$(PIP_INSTALL) -e '.[train,judge,dev]' || { $(INSTALL_FAILED) }
 	@touch $(RUN_STAMP) $@

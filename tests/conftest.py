@@ -79,13 +79,13 @@ def semihv():
 
 @pytest.fixture(scope="session")
 def tiny_text_model(tmp_path_factory) -> Path:
-    """A folder with a two-layer Llama of random weights and a byte-level tokenizer that has ChatML's tokens."""
+    """A folder with a two-layer Llama of random weights and a byte-level tokenizer with SmolLM2's special tokens."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     folder = tmp_path_factory.mktemp("text-model") / "tiny-llama"
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<repo_name>", "<reponame>", "<file_sep>", "<filename>"]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -31,9 +31,9 @@ ORDERS = {
 def test_import_is_quick_and_brings_no_heavy_library(run_python):
     code = """
 import json, sys, time
-started = time.perf_counter()
+started = time.process_time()  # unlike the clock, it does not depend on what else runs
 import semihv_hf
-seconds = time.perf_counter() - started
+seconds = time.process_time() - started
 heavy = ("torch", "transformers", "datasets", "evaluate", "PIL", "numpy")
 print(json.dumps([seconds, [name for name in heavy if name in sys.modules]]))
 """
@@ -90,9 +90,10 @@ LOAD_ALL = """
 import sys
 import semihv_hf
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageTextToText, AutoProcessor
-for auto in (AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor, AutoImageProcessor):
-    loaded = auto.from_pretrained(sys.argv[1])
-    print(type(loaded).__module__.split(".")[0], type(loaded).__name__)
+for folder in sys.argv[1:]:
+    for auto in (AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor, AutoImageProcessor):
+        loaded = auto.from_pretrained(folder)
+        print(type(loaded).__module__.split(".")[0], type(loaded).__name__)
 """
 
 
@@ -101,15 +102,15 @@ def test_a_saved_checkpoint_loads_without_trusting_remote_code(checkpoint, tmp_p
     for path in checkpoint.iterdir():
         if path.suffix != ".py":
             shutil.copy(path, tmp_path)
-    for folder in (checkpoint, tmp_path):
-        lines = run_python(LOAD_ALL, folder).stdout.split("\n")
-        assert lines[:4] == [
-            "semihv_hf PMCCambrianConfig",
-            "semihv_hf PMCCambrianModel",
-            "semihv_hf PMCCambrianForConditionalGeneration",
-            "semihv_hf PMCCambrianProcessor",
-        ]
-        assert lines[4].startswith("semihv_hf PMCCambrianImageProcessor")
+    lines = run_python(LOAD_ALL, checkpoint, tmp_path).stdout.splitlines()
+    expected = [
+        "semihv_hf PMCCambrianConfig",
+        "semihv_hf PMCCambrianModel",
+        "semihv_hf PMCCambrianForConditionalGeneration",
+        "semihv_hf PMCCambrianProcessor",
+    ]
+    assert lines[:4] == lines[5:9] == expected
+    assert all(line.startswith("semihv_hf PMCCambrianImageProcessor") for line in (lines[4], lines[9]))
 
 
 @pytest.mark.parametrize("order", ["import semihv_hf, datasets", "import datasets, semihv_hf"])

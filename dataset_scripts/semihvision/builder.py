@@ -2,7 +2,7 @@
 
 The configs `cases`, `alignment`, `instruction`, `annealing`, `benchmark` and `jama_style` read the folder that
 `semihv build` wrote. The config `open_packages` gives the cases of the images that ship inside registry packages, and
-builds them into `data_dir` when that folder is not built yet.
+finishes their build in `data_dir` when it was interrupted. (`datasets` itself refuses a folder without any file.)
 """
 
 from collections.abc import Iterator

@@ -81,10 +81,27 @@ class MedicalVQA(evaluate.Metric):
             description=_DESCRIPTION,
             citation=_CITATION,
             inputs_description=_KWARGS_DESCRIPTION,
+            # Not "string": for that type evaluate refuses a first prediction that is None.
             features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
+                {"predictions": datasets.Value("large_string"), "references": datasets.Value("large_string")}
             ),
         )
+
+    def add_batch(self, *, predictions=None, references=None, **kwargs):
+        """Takes rows as the base class does, but casts no number and no list to text.
+
+        Args:
+            predictions (`list[str | None]`): the answers.
+            references (`list[str]`): the reference answers.
+            kwargs: passed on.
+
+        Raises:
+            ValueError: a prediction is neither text nor `None`.
+        """
+        for index, prediction in enumerate(predictions or []):
+            if prediction is not None and not isinstance(prediction, str):
+                raise ValueError(f"Row {index}: the prediction {prediction!r} is not text.")
+        super().add_batch(predictions=predictions, references=references, **kwargs)
 
     def _compute(self, predictions, references, answer_types=None, options=None, groups=None, return_rows=False):
         rows = _decide(predictions, references, answer_types, options)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from .schema import Case
 
-SIDE = 64
+SIDE = 32
 THRESHOLD = 0.98
 
 

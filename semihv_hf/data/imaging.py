@@ -266,7 +266,8 @@ def to_8bit(values: np.ndarray, low: float = 0.5, high: float = 99.5) -> np.ndar
     if values.dtype == np.uint8:
         return values
     bottom, top = np.percentile(values, [low, high])
-    return apply_window(values, (bottom + top) / 2, max(float(top - bottom), 1e-6))
+    width = max(float(top - bottom), 1e-6)
+    return apply_window(values, bottom + width / 2, width)
 
 
 def dicom_window(data: "pydicom.Dataset") -> tuple[float, float] | None:

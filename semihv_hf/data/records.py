@@ -70,13 +70,22 @@ def instruction_records(case: Case, questions: Questions, seed: int) -> Iterator
         by_fact.setdefault(template.fact, {}).setdefault(template.form, []).append(template)
     seen = set()
     for _ in range(CONVERSATIONS_PER_IMAGE):
-        names = sorted(by_fact)
+        names = [name for name in sorted(by_fact) if rng.random() < _share(case, by_fact[name], name, questions)]
         rng.shuffle(names)
         asked = [_ask(case, by_fact[name], questions, rng) for name in names[:TURNS]]
         key = tuple(sorted(item.text for item in asked))
         if asked and key not in seen:
             seen.add(key)
             yield question_record(case, asked)
+
+
+def _share(case: Case, forms: dict[str, list], name: str, questions: Questions) -> float:
+    """How often a fact is asked about. One that only yes and no answer (a lesion) is asked less often where the
+    commoner answer holds, so that both are heard equally often; elsewhere the asked value sees to that."""
+    if set(forms) != {"yes_no"}:
+        return 1.0
+    counts = questions.counts[name]
+    return min(counts.values()) / counts[case.fact(name).value]
 
 
 def _ask(case: Case, forms: dict[str, list], questions: Questions, rng: random.Random) -> Asked:

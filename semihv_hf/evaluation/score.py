@@ -215,7 +215,7 @@ def _verdict(blocks: dict[str, dict], differences: dict[str, dict]) -> dict:
 def _score_cases(path: Path, data: str | Path, judge: Mapping | None, seed: int) -> dict:
     """Scores the JAMA-style cases: the letter by rule, the explanation by the judge where there is a server."""
     if not path.is_file():
-        return {"status": "not_run", "reason": "no predictions on the cases were made"}
+        return {"status": "not_run", "reason": "The cases were not put to the model, so there is nothing to score."}
     from semihv_hf.evaluation.judge import judge_cases
 
     rows = read_jsonl(path)

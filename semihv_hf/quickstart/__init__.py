@@ -2,5 +2,4 @@
 
 from .run import run_quickstart
 
-
 __all__ = ["run_quickstart"]

@@ -18,7 +18,6 @@ from semihv_hf.resources import resource_dir
 
 from .state import RunState, code_fingerprint, fingerprint
 
-
 ALIGNMENT_GROUPS = ["modality", "body_part", "plane|projection|stain", "sequence|window", "level", "lesion"]
 STAGES = {
     "1_alignment": "stage1_alignment/smoke.yaml",
@@ -82,7 +81,9 @@ class Quickstart:
         started = time.monotonic()
         key = fingerprint(self.code["data"], self.size_name, sorted(self.size.packages or []), self.size.case_limit)
         self._step("Data", "data", key, self._build_data)
-        key = fingerprint(key, self.code["models"], self.code["training"], self.text_model_name, self.seed, vars(self.size))
+        key = fingerprint(
+            key, self.code["models"], self.code["training"], self.text_model_name, self.seed, vars(self.size)
+        )
         key = fingerprint(key, Path(__file__).with_name("model.py"))
         self._step("Towers: warm-up", "0_warmup", key, self._warm_up)
         previous = "0_warmup"
@@ -131,7 +132,7 @@ class Quickstart:
     def _train(self, stage: str, previous: str, recipe: Path) -> None:
         shutil.rmtree(self.checkpoint(stage), ignore_errors=True)
         command = [
-            *(sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"),
+            *(sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--quiet"),
             *("--config_file", str(resource_dir("recipes") / "accelerate" / "cpu.yaml")),
             # Without it the launcher leaves one thread to a process.
             *("--num_cpu_threads_per_process", str(os.cpu_count() or 1)),
@@ -156,7 +157,13 @@ class Quickstart:
         for condition in CONDITIONS:
             predict(model, self.data, folder / f"{condition}.jsonl", condition=condition, seed=self.seed, limit=limit)
         predict(
-            model, self.data, folder / "jama.jsonl", config="jama_style", max_new_tokens=80, seed=self.seed, limit=limit
+            model,
+            self.data,
+            folder / "jama.jsonl",
+            config="jama_style",
+            max_new_tokens=80,
+            seed=self.seed,
+            limit=limit,
         )
 
     def _score(self) -> None:

@@ -57,7 +57,8 @@ class FactVocabulary:
     def targets(self, row: list[dict]) -> list[int]:
         """Index of the record's value in each group, -100 where it has none or an unknown one."""
         return [
-            values.index(value) if value in values else -100 for value, values in zip(self._row_values(row), self.values)
+            values.index(value) if value in values else -100
+            for value, values in zip(self._row_values(row), self.values)
         ]
 
 

@@ -30,7 +30,6 @@ class StageArguments:
         default_factory=list, metadata={"help": "Groups of facts of the alignment objective, alternatives by '|'."}
     )
     revision: str | None = field(default=None, metadata={"help": "Revision of the model on the Hub."})
-    trust_remote_code: bool = field(default=False, metadata={"help": "Run code that comes with the checkpoint."})
 
 
 def check_recipe_keys(recipe: str | Path, *argument_classes: type) -> None:

@@ -52,7 +52,8 @@ def select_trainable(model: nn.Module, patterns: list[str]) -> TrainableReport:
             raise SemiHVError(f"The trainable pattern {pattern!r} is no regular expression: {error}.") from error
         if not matched:
             raise SemiHVError(
-                f"The trainable pattern {pattern!r} matches no parameter.", f"Names look like {next(iter(parameters))!r}."
+                f"The trainable pattern {pattern!r} matches no parameter.",
+                f"Names look like {next(iter(parameters))!r}.",
             )
         chosen |= matched
     for name, parameter in parameters.items():

@@ -37,10 +37,11 @@ def train_stage(stage: StageArguments, config, recipe: str | None = None) -> dic
     import semihv_hf  # noqa: F401  registers the model's Auto classes
     from semihv_hf.models.export import save_checkpoint
 
+    from .compact_head import score_labelled_positions
     from .trainer import FactCollator, StageTrainer
 
     started = time.monotonic()
-    load = {"revision": stage.revision, "trust_remote_code": stage.trust_remote_code}
+    load = {"revision": stage.revision, "trust_remote_code": config.trust_remote_code}
     dtype = (config.model_init_kwargs or {}).get("dtype", "float32")
     model = AutoModelForImageTextToText.from_pretrained(stage.model, dtype=dtype, **load)
     processor = AutoProcessor.from_pretrained(stage.model, **load)
@@ -65,6 +66,8 @@ def train_stage(stage: StageArguments, config, recipe: str | None = None) -> dic
         objective=objective,
         alignment_weight=stage.alignment_weight,
     )
+    if model.device.type == "cpu":
+        score_labelled_positions(model)
     trainer.train()
 
     changed = changed_parameters(model, before)

@@ -17,7 +17,6 @@ from torch import nn
 from .alignment import AlignmentObjective, FactVocabulary, embed_values
 from .augment import random_affine, random_intensity
 
-
 CANVAS_SIDE = 112
 
 
@@ -30,7 +29,7 @@ class WarmupArguments:
         batch_size (`int`, *optional*, defaults to 32): images a step.
         learning_rate (`float`, *optional*, defaults to 1.5e-3): peak of the one-cycle schedule.
         weight_decay (`float`, *optional*, defaults to 0.05): AdamW's weight decay.
-        head_weight (`float`, *optional*, defaults to 0.5): weight of the towers' own heads.
+        head_weight (`float`, *optional*, defaults to 1.0): weight of the towers' own heads.
         seed (`int`, *optional*, defaults to 0): seed of batches and augmentation.
     """
 
@@ -38,7 +37,7 @@ class WarmupArguments:
     batch_size: int = 32
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
-    head_weight: float = 0.5
+    head_weight: float = 1.0
     seed: int = 0
 
 
@@ -141,7 +140,9 @@ def warm_up(model, processor, images: list, facts: list, groups: list[str], args
         tokens = base.embed_vision_features(features, sizes[chosen]).pooler_output
         regions = [kept_region(height, width, side) for height, width in sizes[chosen].tolist()]
         loss, accuracy = objective(tokens, regions, targets[chosen])
-        loss = loss + args.head_weight * heads([features[n] for n in model.config.sva_config.tower_names], targets[chosen])
+        loss = loss + args.head_weight * heads(
+            [features[n] for n in model.config.sva_config.tower_names], targets[chosen]
+        )
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(trained.parameters(), 1.0)

@@ -111,14 +111,26 @@ class PMCCambrianPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)
+        sva, convnext = self.config.sva_config, self.config.convnext_config
         if isinstance(module, PMCCambrianConnector):
             init.normal_(module.query, mean=0.0, std=module.query.shape[-1] ** -0.5)
             init.normal_(module.image_newline, mean=0.0, std=module.image_newline.shape[-1] ** -0.5)
+            self._init_linear(module, sva.initializer_range)
         elif isinstance(module, PMCCambrianSvaLayer):
             for position in module.pos_embeds.values():
                 init.normal_(position, mean=0.0, std=1.0)
+            self._init_linear(module, sva.initializer_range)
+        elif isinstance(module, PMCCambrianConvNextTower):
+            self._init_linear(module, convnext.initializer_range)
         elif isinstance(module, PMCCambrianConvNextLayer):
-            init.constant_(module.layer_scale_parameter, self.config.convnext_config.layer_scale_init_value)
+            init.constant_(module.layer_scale_parameter, convnext.layer_scale_init_value)
+
+    @staticmethod
+    def _init_linear(parent: nn.Module, std: float):
+        """The parts with a configuration of their own do not follow the text model's `initializer_range`."""
+        for module in parent.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                init.normal_(module.weight, mean=0.0, std=std)
 
 
 class PMCCambrianTextModel(LlamaModel):

@@ -162,7 +162,9 @@ class PMCCambrianConnector(nn.Module):
         self.aux_projectors = nn.ModuleList([PMCCambrianAuxProjector(config, dim) for dim in config.tower_dims])
         self.query = nn.Parameter(torch.randn(1, config.hidden_size))
         self.image_newline = nn.Parameter(torch.randn(text_width))
-        self.layers = nn.ModuleList([PMCCambrianSvaLayer(config, config.hidden_size) for _ in range(config.num_layers)])
+        self.layers = nn.ModuleList(
+            [PMCCambrianSvaLayer(config, config.hidden_size) for _ in range(config.num_layers)]
+        )
         self.projector = PMCCambrianProjector(config.hidden_size, text_width)
 
     def forward(

@@ -85,7 +85,7 @@ def tiles() -> tuple[TileEntry, ...]:
         TileEntry(
             "chest film", "pydicom-data", "data_store/data/RG1_UNCR.dcm", "NEMA RG1",
             (("modality", "X-ray", film), ("body_part", "chest", part)),
-            ((0.0, 0.56, "train"), (0.58, 0.60, "none"), (0.60, 1.0, "test")), "x", (420, 520, 640),
+            ((0.0, 0.56, "train"), (0.60, 1.0, "test")), "x", (420, 520, 640),
             {"train": 36, "test": 16}, None, across=(0.0, 0.8), overlap=0.75,
         ),
         TileEntry(

@@ -1,0 +1,67 @@
+"""Training records: several turns on different facts, balanced, valid, and the same for the same seed."""
+
+from collections import Counter
+
+from semihv_hf.data.questions import Questions
+from semihv_hf.data.records import alignment_record, instruction_records
+from semihv_hf.data.schema import validate_record
+
+
+def all_records(cases, seed=0):
+    questions = Questions(cases)
+    return [record for case in cases for record in instruction_records(case, questions, seed)]
+
+
+def test_records_are_valid_and_ask_about_different_facts(cases):
+    for record in all_records(cases):
+        validate_record(record.row())
+        assert len({question.fact for question in record.questions}) == len(record.questions) <= 4
+        for question in record.questions:
+            answer = record.messages[question.turn + 1]["content"]
+            assert not question.options or answer in question.options
+
+
+def test_most_questions_are_closed_and_yes_is_as_common_as_no(cases):
+    turns, answers = Counter(), Counter()
+    for seed in range(4):
+        for record in all_records(cases, seed):
+            for question in record.questions:
+                turns[question.answer_type] += 1
+                if question.options == ["yes", "no"]:
+                    answers[record.messages[question.turn + 1]["content"]] += 1
+    assert 0.65 < turns["closed"] / turns.total() < 0.85
+    assert 0.42 < answers["yes"] / answers.total() < 0.58
+
+
+def test_conversations_about_an_image_differ_and_do_not_depend_on_other_images(cases):
+    questions = Questions(cases)
+    one = [record.row() for record in instruction_records(cases[0], questions, 0)]
+    again = [record.row() for record in instruction_records(cases[0], questions, 0)]
+    other = [record.row() for record in instruction_records(cases[0], questions, 1)]
+    assert one == again != other
+    assert len({record["id"] for record in one}) == len(one) == 3
+
+
+def test_no_marker_stands_in_a_message(cases):
+    for record in [*all_records(cases), *map(alignment_record, cases)]:
+        assert not any("<image" in message["content"] for message in record.messages)
+
+
+def test_alignment_record_gives_its_evidence(cases):
+    record = alignment_record(cases[0])
+    validate_record(record.row())
+    assert record.messages[0]["content"] == "Describe the image."
+    assert record.provenance[1].evidence[0] == "modality: MRI (source of modality)"
+
+
+def test_a_rare_finding_is_heard_as_often_as_its_absence(make_case):
+    cases = [
+        make_case(number, "train", modality="MRI", lesion="visible" if number % 10 == 0 else "not visible")
+        for number in range(300)
+    ]
+    answers = Counter()
+    for record in all_records(cases):
+        for question in record.questions:
+            if question.fact == "lesion":
+                answers[record.messages[question.turn + 1]["content"]] += 1
+    assert 0.35 < answers["yes"] / answers.total() < 0.65 and answers.total() > 60

@@ -1,0 +1,115 @@
+"""Row types: what a valid row is, and that a wrong one is refused by the name of its field."""
+
+import copy
+
+import pytest
+
+from semihv_hf.data.schema import (
+    Case,
+    Fact,
+    Provenance,
+    Question,
+    Record,
+    Text,
+    case_features,
+    case_id,
+    content_id,
+    record_features,
+    validate_case,
+    validate_record,
+)
+from semihv_hf.errors import SemiHVError
+
+FACT = Fact("modality", "CT", "DICOM (0008,0060) Modality")
+
+
+def case() -> dict:
+    return Case(
+        "1", "pydicom", "a.dcm", "p1", "train", "MIT", [b"png"], [FACT], [Text("report", "Normal.", "human")]
+    ).row()
+
+
+def record() -> dict:
+    messages = [{"role": "user", "content": "Is this a CT scan?"}, {"role": "assistant", "content": "yes"}]
+    question = Question(0, "modality_yes_no", "closed", ["yes", "no"], "modality", FACT.source)
+    return Record(
+        "1", "2", "pydicom", "a.dcm", "MIT", [b"png"], messages, "vqa", "CT", [FACT], [question],
+        [Provenance("messages[1]", "rule")],
+    ).row()  # fmt: skip
+
+
+def change(row: dict, path: str, value) -> dict:
+    """A copy of a row in which the field at `path` has another value; `...` removes it."""
+    row = copy.deepcopy(row)
+    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    inside = row
+    for part in parents:
+        inside = inside[part]
+    if value is ...:
+        del inside[last]
+    else:
+        inside[last] = value
+    return row
+
+
+def test_valid_rows_pass():
+    validate_case(case())
+    validate_record(record())
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        ("id", ..., "id is missing"),
+        ("licence", " ", "licence is ' '"),
+        ("split", "dev", "split is 'dev', not one of train, validation, test"),
+        ("images", [], "images is empty"),
+        ("images.0.bytes", b"", r"images\[0\] has no bytes"),
+        ("facts.0.source", "", r"facts\[0\].source"),
+        ("texts.0.author", "robot", r"texts\[0\].author is 'robot'"),
+        ("texts", None, "texts is missing"),
+    ],
+)
+def test_wrong_case_is_refused_by_name(path, value, named):
+    with pytest.raises(SemiHVError, match=named):
+        validate_case(change(case(), path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        ("case_id", ..., "case_id is missing"),
+        ("task", "chat", "task is 'chat'"),
+        ("messages", [], "messages is empty"),
+        ("messages.1.role", "user", r"messages\[1\].role is not 'assistant'"),
+        ("messages.0.content", None, r"messages\[0\].content is missing"),
+        ("questions.0.turn", 1, r"questions\[0\].turn is 1"),
+        ("questions.0.options", [], r"questions\[0\].options needs at least two"),
+        ("questions.0.options", ["yes", "yes"], r"questions\[0\].options needs at least two"),
+        ("questions.0.answer_type", "open", r"questions\[0\].options must be empty"),
+        ("questions.0.answer_type", "maybe", r"questions\[0\].answer_type"),
+        ("questions.0.fact_source", "", r"questions\[0\].fact_source"),
+        ("provenance.0.author", "", r"provenance\[0\].author"),
+    ],
+)
+def test_wrong_record_is_refused_by_name(path, value, named):
+    with pytest.raises(SemiHVError, match=named):
+        validate_record(change(record(), path, value))
+
+
+def test_identity_depends_on_every_part():
+    one = case_id("pydicom", "a.dcm", [b"1", b"2"])
+    assert len(one) == 32 and one == case_id("pydicom", "a.dcm", [b"1", b"2"])
+    others = {
+        case_id("pydicom", "b.dcm", [b"1", b"2"]),
+        case_id("x", "a.dcm", [b"1", b"2"]),
+        case_id("pydicom", "a.dcm", [b"12"]),
+    }
+    assert len(others) == 3 and one not in others
+    assert content_id("ab", "c") != content_id("a", "bc"), "where one part ends must matter"
+
+
+def test_features_are_the_fields_of_the_rows():
+    assert list(case_features()) == list(case())
+    assert list(record_features()) == list(record())
+    assert case_features().arrow_schema.field("images").type.value_type.names == ["bytes", "path"]
