@@ -20,7 +20,8 @@ def score(table):
     """Scores the rows of the table.
 
     Args:
-        table (`list[list[str]]`): prediction, reference, and options separated by semicolons (empty: an open question).
+        table (`list[list[str]]`): prediction, reference, and options separated by semicolons
+            (empty: an open question).
 
     Returns:
         `tuple[dict, list[list[str]]]`: the result, and one row of outcome and rule for each row of the table.

@@ -1,5 +1,7 @@
 """From a source to a dataset folder: cases, records, card, report."""
 
+import hashlib
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -75,6 +77,7 @@ def build(
         ),
         "repeats_dropped": repeats,
         "packages": adapted.packages,
+        "content": _content_digest(shards),
     }
     write_atomic(out / "README.md", dataset_card(report).encode("utf-8"))
     report_hash = write_json(out / "build_report.json", report)
@@ -119,6 +122,15 @@ def _write(tables: Mapping[str, Mapping[str, Sequence[Case | Record]]], out: Pat
             if old.name not in current:
                 old.unlink()
     return shards
+
+
+def _content_digest(shards: Mapping[str, Any]) -> str:
+    """Fingerprint of all rows.
+
+    The card carries it in every config: `datasets` caches a local folder by its name and the card's configs alone, so
+    without it a new build in a folder of the same name would silently show the rows of the old one.
+    """
+    return hashlib.sha256(json.dumps(shards, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _rows(items: Sequence[Case | Record], check: Callable[[Mapping[str, Any]], None]) -> Iterator[dict[str, Any]]:

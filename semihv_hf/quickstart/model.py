@@ -121,7 +121,7 @@ def _has_token(folder: Path, token: str) -> bool:
 
 
 def _match_scale(model) -> None:
-    """Image tokens start at the length of words; otherwise the first decoder layers hardly see or hardly change them."""
+    """Image tokens start at the length of words, so that decoder layers see and change them like words."""
     import torch
 
     with torch.no_grad():

@@ -174,7 +174,7 @@ class Quickstart:
     def _finish(self, seconds: float) -> dict:
         from semihv_hf import __version__
         from semihv_hf.evaluation.report import write_report
-        from semihv_hf.hub.cards import write_model_card
+        from semihv_hf.hub.cards import run_record, write_model_card
 
         peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         manifest = {
@@ -193,7 +193,7 @@ class Quickstart:
         temporary = manifest_file.with_suffix(".tmp")
         temporary.write_text(json.dumps(manifest, indent=2))
         write_report(self.out)
-        write_model_card(self.checkpoint("3_annealing"), run_record(self.out))
+        write_model_card(self.checkpoint("3_annealing"), run_record(self.out, text_model=self.text_model_name))
         os.replace(temporary, manifest_file)
         return manifest
 

@@ -1,9 +1,10 @@
 """An auxiliary objective for small models: image tokens are pulled towards the words of the image's facts.
 
 A randomly initialised tower learns too little from a few thousand question-answer pairs. Every record knows some
-facts of its image, so each kept cell of the query grid is assigned one group of facts (modality, body part, ...) and its
-image token is trained to be nearest, by cosine, to the text embedding of the right value. The language model then meets
-something close to words. The released 8B recipes start from pre-trained towers and leave `alignment_weight` at 0.
+facts of its image, so each kept cell of the query grid is assigned one group of facts (modality, body part, ...) and
+its image token is trained to be nearest, by cosine, to the text embedding of the right value. The language model then
+meets something close to words. The released 8B recipes start from pre-trained towers and leave `alignment_weight` at
+0.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ class AlignmentObjective(nn.Module):
             targets (`torch.Tensor` of shape `(images, groups)`): index of the right value, -100 where unknown.
 
         Returns:
-            `tuple[torch.Tensor, torch.Tensor]`: the loss, a scalar, and the accuracy of each group, NaN where untested.
+            `tuple[torch.Tensor, torch.Tensor]`: the scalar loss and the accuracy of each group, NaN where untested.
         """
         cells, groups, labels = [], [], []
         for image, region, target in zip(tokens, regions, targets):

@@ -1,7 +1,7 @@
 """The language modelling head of TRL's loss, scored only where a label is, on devices without Triton.
 
-TRL scores every position of a batch there to keep tile shapes constant. With short answers nine positions in ten carry no
-label, and on a CPU the head then costs as much as the decoder layers together.
+TRL scores every position of a batch there to keep tile shapes constant. With short answers nine positions in ten carry
+no label, and on a CPU the head then costs as much as the decoder layers together.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ def score_labelled_positions(model: nn.Module) -> None:
     """
     Replaces the fused forward that TRL put on a model by one that scores labelled positions only.
 
-    Loss, gradients and metrics equal TRL's. Call it after the trainer was made; without `fused_lm_head=True` the forward
-    is the one that was there before.
+    Loss, gradients and metrics equal TRL's. Call it after the trainer was made; without `fused_lm_head=True` the
+    forward is the one that was there before.
 
     Args:
         model (`nn.Module`): a causal or image-text model with `base_model` and `get_output_embeddings()`.

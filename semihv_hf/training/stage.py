@@ -38,6 +38,7 @@ def train_stage(stage: StageArguments, config, recipe: str | None = None) -> dic
     from semihv_hf.models.export import save_checkpoint
 
     from .compact_head import score_labelled_positions
+    from .lengths import conversation_lengths
     from .trainer import FactCollator, StageTrainer
 
     started = time.monotonic()
@@ -46,6 +47,9 @@ def train_stage(stage: StageArguments, config, recipe: str | None = None) -> dic
     model = AutoModelForImageTextToText.from_pretrained(stage.model, dtype=dtype, **load)
     processor = AutoProcessor.from_pretrained(stage.model, **load)
     dataset = load_dataset(stage.dataset, stage.dataset_config, split=stage.dataset_split)
+
+    if config.train_sampling_strategy == "group_by_length" and config.length_column_name not in dataset.column_names:
+        dataset = dataset.add_column(config.length_column_name, conversation_lengths(dataset, processor))
 
     report = select_trainable(model, stage.trainable)
     print(f"{stage.stage}: {report}", flush=True)

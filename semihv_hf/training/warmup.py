@@ -1,8 +1,9 @@
 """Warm-up of randomly initialised towers on the facts of the training images, before stage 1.
 
-Only small models need it: the 8B recipes start from pre-trained towers. Towers and connector learn together, without the
-language model, from two signals: the alignment objective on the connector's image tokens, and a linear head on each
-tower's own map, which is thrown away afterwards. Augmentation works on batches of tensors, so that decoding happens once.
+Only small models need it: the 8B recipes start from pre-trained towers. Towers and connector learn together, without
+the language model, from two signals: the alignment objective on the connector's image tokens, and a linear head on
+each tower's own map, which is thrown away afterwards. Augmentation works on batches of tensors, so that decoding
+happens once.
 """
 
 from __future__ import annotations

@@ -168,3 +168,15 @@ def test_full_build(tmp_path):
         other = "test" if split == "train" else "train"
         assert any(name in row["source_id"] for row in cases[split])
         assert not any(name in row["source_id"] for row in cases[other])
+
+
+def test_a_new_build_in_the_same_folder_is_not_hidden_by_the_cache_of_the_old_one(tmp_path):
+    from datasets import load_dataset
+
+    from semihv_hf.data.build import build
+
+    counts = []
+    for limit in (1, 2):
+        build("open_packages", tmp_path / "data", limit=limit, packages=["pydicom", "nilearn"], progress=False)
+        counts.append(len(load_dataset(str(tmp_path / "data"), "cases", split="train")))
+    assert counts[0] < counts[1]

@@ -151,8 +151,8 @@ def test_at_least_two_examples_run_in_the_docstring(root, metric, monkeypatch):
 
 def test_it_loads_offline_in_a_fresh_interpreter_from_elsewhere(root, run_python, tmp_path):
     code = (
-        "import sys, evaluate; sys.modules['semihv_hf'] = None; "
-        "m = evaluate.load(sys.argv[1]); print(m.compute(predictions=['normal'], references=['no'])['closed_accuracy'])"
+        "import sys, evaluate; sys.modules['semihv_hf'] = None; m = evaluate.load(sys.argv[1]); "
+        "print(m.compute(predictions=['normal'], references=['no'])['closed_accuracy'])"
     )
     done = run_python(
         code, root / "metrics" / "medical_vqa", cwd=tmp_path, HF_HUB_OFFLINE="1", HF_MODULES_CACHE=str(tmp_path / "m")

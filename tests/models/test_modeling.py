@@ -109,7 +109,7 @@ def test_batch_equals_single(model):
     sizes = [(40, 60), (60, 40), (50, 50)]
     batch = inputs(sizes)
     together = model.generate(**batch, max_new_tokens=6, do_sample=False, pad_token_id=0, eos_token_id=399)
-    for index, (height, width) in enumerate(sizes):
+    for index in range(len(sizes)):
         mask = batch["attention_mask"][index].bool()
         single = {key: value[index : index + 1] for key, value in batch.items() if key.startswith(("pixel", "image"))}
         ids = batch["input_ids"][index][mask][None]
