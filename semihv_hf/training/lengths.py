@@ -31,7 +31,9 @@ def conversation_lengths(dataset, processor) -> list[int]:
                 sizes.append((opened.height, opened.width))
         messages = prepare_multimodal_messages(row["messages"], images=[None] * len(sizes))
         texts.append(processor.apply_chat_template(messages, tokenize=False))
-        image_tokens.append(processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"] if sizes else [])
+        image_tokens.append(
+            processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"] if sizes else []
+        )
     ids = processor.tokenizer(texts, add_special_tokens=False)["input_ids"]
     # The rendered text holds one placeholder for each image.
     return [len(row) + sum(tokens) - len(tokens) for row, tokens in zip(ids, image_tokens)]

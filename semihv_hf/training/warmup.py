@@ -28,7 +28,7 @@ class WarmupArguments:
     Args:
         steps (`int`): optimisation steps.
         batch_size (`int`, *optional*, defaults to 32): images a step.
-        learning_rate (`float`, *optional*, defaults to 1.5e-3): peak of the one-cycle schedule.
+        learning_rate (`float`, *optional*, defaults to 2e-3): peak of the one-cycle schedule.
         weight_decay (`float`, *optional*, defaults to 0.05): AdamW's weight decay.
         head_weight (`float`, *optional*, defaults to 1.0): weight of the towers' own heads.
         seed (`int`, *optional*, defaults to 0): seed of batches and augmentation.
@@ -36,7 +36,7 @@ class WarmupArguments:
 
     steps: int
     batch_size: int = 32
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.05
     head_weight: float = 1.0
     seed: int = 0
