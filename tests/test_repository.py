@@ -1,9 +1,11 @@
 """What must never be in the repository, and what its lists of packages promise."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -150,9 +152,6 @@ def made(root, tmp_path):
 
 
 def test_make_installs_only_when_the_lists_changed(made):
-    import os
-    import time
-
     assert "pip install" not in made("quickstart")
     assert "pip install" not in made("test")
     soon = time.time() + 10
@@ -172,3 +171,13 @@ def test_make_alone_lists_the_targets(made):
     shown = subprocess.run(["make"], cwd=made.folder, check=True, capture_output=True, text=True).stdout
     for target in ("quickstart", "test", "test-slow", "lint", "clean", "help"):
         assert f"make {target} " in shown
+
+
+def test_continuous_integration_runs_the_readme_commands(root):
+    script = root / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    text = script.read_text()
+    assert text.startswith("#!/usr/bin/env bash\n") and "set -euo pipefail" in text
+    for command in ("make lint", "make test", "make test-slow"):
+        assert re.search(rf"^(timeout \S+ \S+ )?{command}$", text, flags=re.M), command

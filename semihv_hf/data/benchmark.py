@@ -9,7 +9,7 @@ from .records import question_record
 from .schema import Case, Record
 
 QUESTIONS_PER_IMAGE = 3
-ROWS_PER_CELL = 3  # rows of one template, answer and image kind
+ROWS_PER_CELL = 2  # rows of one template, answer and image kind
 ROWS_PER_ANSWER = 12  # rows of one template and answer, over all kinds
 PAIRS_PER_VALUE = 5  # yes/no rows that ask about one value: so many with "yes", as many with "no"
 ROWS_PER_LEVEL = 5  # the level is the hardest question and must not outweigh the others
@@ -33,7 +33,7 @@ def benchmark_records(
         kinds (`Mapping[str, str]`): the image kind of each case id.
         questions ([`Questions`]): what can be asked, from the training split.
         seed (`int`): the source of chance.
-        rows_per_cell (`int`, *optional*, defaults to 3): at most so many rows of one template, answer and image kind.
+        rows_per_cell (`int`, *optional*, defaults to 2): at most so many rows of one template, answer and image kind.
 
     Returns:
         `list[Record]`: sorted by id; each asks one question.

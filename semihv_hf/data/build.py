@@ -99,7 +99,7 @@ def _tables(cases: Sequence[Case], kinds: Mapping[str, str], seed: int) -> dict[
         "instruction": {"train": [row for case in train for row in instruction_records(case, questions, seed)]},
         "annealing": {"train": expert_records(train, kinds)},
         "benchmark": {
-            "validation": benchmark_records(by_split["validation"], kinds, questions, seed, rows_per_cell=2),
+            "validation": benchmark_records(by_split["validation"], kinds, questions, seed),
             "test": benchmark_records(by_split["test"], kinds, questions, seed),
         },
         "jama_style": {"test": expert_records(by_split["test"], kinds)},

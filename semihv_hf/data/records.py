@@ -98,7 +98,7 @@ def _ask(case: Case, forms: dict[str, list], questions: Questions, rng: random.R
     available = [form for form in weights if form in forms]
     form = rng.choices(available, [weights[form] for form in available])[0]
     template = rng.choice(forms[form])
-    wording = rng.choice(template.wordings)
+    wording = _wording(template, rng)
     if form == "open":
         return questions.open(case, template, wording)
     if form == "choice":
@@ -106,10 +106,15 @@ def _ask(case: Case, forms: dict[str, list], questions: Questions, rng: random.R
     return _ask_yes_no(case, template, questions, rng)
 
 
+def _wording(template, rng: random.Random) -> str:
+    """The benchmark's wording in two of three turns, a paraphrase in the others."""
+    return template.wordings[0] if rng.random() < 2 / 3 else rng.choice(template.wordings)
+
+
 def _ask_yes_no(case: Case, template, questions: Questions, rng: random.Random) -> Asked:
     own = case.fact(template.fact).value
     value = own if rng.random() < 0.5 else questions.other_value(case, template, rng)
-    return questions.yes_no(case, template, value, rng.choice(template.wordings))
+    return questions.yes_no(case, template, value, _wording(template, rng))
 
 
 def _more_yes_no(case, by_fact, names, asked, questions, rng) -> list[Asked]:

@@ -201,7 +201,7 @@ def _headline(scores: dict | None) -> dict:
         return {"status": "missing", "sentence": "No closed question was asked, so there is no accuracy to compare."}
     need = f"{100 * verdict['required_margin']:.0f} points"
     sentence = (
-        f"On {scores['n_cases']} held-out cases the model answers {percent(verdict['accuracy'])} of {verdict['n']} "
+        f"On {verdict['n_cases']} held-out cases the model answers {percent(verdict['accuracy'])} of {verdict['n']} "
         "closed questions correctly."
     )
     margins = {name: entry for name, entry in verdict["baselines"].items() if entry is not None}

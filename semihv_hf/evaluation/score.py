@@ -205,6 +205,7 @@ def _verdict(blocks: dict[str, dict], differences: dict[str, dict]) -> dict:
         "accuracy": closed["accuracy"],
         "ci95": closed["ci95"],
         "n": closed["total"],
+        "n_cases": differences["majority_train"]["n_clusters"],
         "n_failed": closed["failed"],
         "n_unparsed": closed["unparsed"],
         "baselines": baselines,

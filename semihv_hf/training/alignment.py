@@ -64,14 +64,27 @@ class FactVocabulary:
 
 
 def embed_values(vocabulary: FactVocabulary, tokenizer, embeddings: nn.Embedding) -> list[torch.Tensor]:
-    """Mean input embedding of each value's tokens: for each group `(values, hidden_size)`, float32, detached."""
+    """
+    Input embedding of the first token of each value, as it stands within a sentence.
+
+    A language model compares and copies words token by token, so an image token should look like a token that it may
+    meet in a question; the mean over a value's tokens looks like none. Values of a group that begin alike are told
+    apart by that mean.
+
+    Args:
+        vocabulary ([`FactVocabulary`]): the values.
+        tokenizer (`PreTrainedTokenizerBase`): the text model's tokenizer.
+        embeddings (`nn.Embedding`): the text model's input embeddings.
+
+    Returns:
+        `list[torch.Tensor]`: for each group `(values, hidden_size)`, float32, detached.
+    """
     matrices = []
     for values in vocabulary.values:
-        rows = []
-        for value in values:
-            ids = tokenizer(" " + value, add_special_tokens=False)["input_ids"]
-            rows.append(embeddings.weight[ids].detach().float().mean(dim=0))
-        matrices.append(torch.stack(rows))
+        ids = [tokenizer(" " + value, add_special_tokens=False)["input_ids"] for value in values]
+        firsts = [row[0] for row in ids]
+        chosen = [row[:1] if firsts.count(row[0]) == 1 else row for row in ids]
+        matrices.append(torch.stack([embeddings.weight[row].detach().float().mean(dim=0) for row in chosen]))
     return matrices
 
 

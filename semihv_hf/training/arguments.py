@@ -29,6 +29,9 @@ class StageArguments:
     alignment_groups: list[str] = field(
         default_factory=list, metadata={"help": "Groups of facts of the alignment objective, alternatives by '|'."}
     )
+    connector_follows_text: bool = field(
+        default=True, metadata={"help": "Whether the language modelling loss reaches the connector."}
+    )
     revision: str | None = field(default=None, metadata={"help": "Revision of the model on the Hub."})
 
 

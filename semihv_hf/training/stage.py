@@ -69,6 +69,7 @@ def train_stage(stage: StageArguments, config, recipe: str | None = None) -> dic
         learning_rates=stage.learning_rates,
         objective=objective,
         alignment_weight=stage.alignment_weight,
+        connector_follows_text=stage.connector_follows_text,
     )
     if model.device.type == "cpu":
         score_labelled_positions(model)

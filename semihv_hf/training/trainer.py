@@ -8,6 +8,8 @@ import torch
 from trl import SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
+from semihv_hf.models.pmc_cambrian.sva_pmc_cambrian import VisionContext
+
 from .alignment import AlignmentObjective, FactVocabulary
 from .parameters import optimizer_groups
 
@@ -38,6 +40,9 @@ class StageTrainer(SFTTrainer):
         learning_rates (`dict[str, float]`, *optional*): see [`optimizer_groups`].
         objective ([`AlignmentObjective`], *optional*): auxiliary objective on the connector's image tokens.
         alignment_weight (`float`, *optional*, defaults to 0.0): its weight beside the language modelling loss.
+        connector_follows_text (`bool`, *optional*, defaults to `True`):
+            whether the language modelling loss reaches the connector. If not, the alignment objective alone trains it,
+            and nothing is computed backwards below the lowest trained decoder layer.
     """
 
     def __init__(
@@ -46,12 +51,14 @@ class StageTrainer(SFTTrainer):
         learning_rates: dict[str, float] | None = None,
         objective: AlignmentObjective | None = None,
         alignment_weight: float = 0.0,
+        connector_follows_text: bool = True,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
         self.learning_rates = learning_rates or {}
         self.objective = objective
         self.alignment_weight = alignment_weight
+        self.connector_follows_text = connector_follows_text
 
     def create_optimizer(self, model=None):
         if self.optimizer is None and self.learning_rates:
@@ -69,8 +76,19 @@ class StageTrainer(SFTTrainer):
         image_sizes = inputs["image_sizes"]
         captured: list[list[torch.Tensor]] = []
         connector = self.accelerator.unwrap_model(model).model.connector
+
         # TRL's loss does not hand the image tokens out, so they are read where they are made.
-        handle = connector.register_forward_hook(lambda module, args, output: captured.append(output[0]))
+        def capture(module, args, output):
+            tokens, contexts = output
+            captured.append(tokens)
+            if self.connector_follows_text:
+                return None
+            return (
+                [image.detach() for image in tokens],
+                [VisionContext(*(field.detach() for field in context)) for context in contexts],
+            )
+
+        handle = connector.register_forward_hook(capture)
         try:
             loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         finally:

@@ -6,7 +6,7 @@ import pytest
 
 from semihv_hf.errors import SemiHVError
 from semihv_hf.quickstart import run_quickstart
-from semihv_hf.quickstart.run import check_disk
+from semihv_hf.quickstart.run import check_disk, clear_run
 from semihv_hf.quickstart.state import RunState, fingerprint
 
 
@@ -17,6 +17,16 @@ def test_a_step_runs_once_for_the_same_key(tmp_path):
     assert RunState(tmp_path).run("data", "b", lambda: calls.append(3))
     assert calls == [1, 3]
     assert json.loads((tmp_path / "state.json").read_text())["data"]["key"] == "b"
+
+
+def test_a_step_whose_result_was_deleted_is_done_again(tmp_path):
+    result = tmp_path / "result"
+    state = RunState(tmp_path)
+    assert state.run("data", "a", lambda: result.write_text("1"), result)
+    assert not state.run("data", "a", lambda: result.write_text("2"), result)
+    result.unlink()
+    assert state.run("data", "a", lambda: result.write_text("3"), result)
+    assert result.read_text() == "3"
 
 
 def test_a_failed_step_is_not_done_and_the_older_result_is_gone(tmp_path):
@@ -51,3 +61,12 @@ def test_a_full_disk_is_said_before_anything_is_done(tmp_path, monkeypatch):
     monkeypatch.setattr("semihv_hf.quickstart.run.NEEDED_DISK_GIB", 10**9)
     with pytest.raises(SemiHVError, match="GiB left; a run needs"):
         check_disk(tmp_path / "not" / "there")
+
+
+def test_fresh_leaves_what_is_not_of_the_run(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "rows.parquet").write_text("x")
+    (tmp_path / "state.json").write_text("{}")
+    (tmp_path / "thesis.tex").write_text("mine")
+    clear_run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
