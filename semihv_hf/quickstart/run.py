@@ -254,6 +254,10 @@ def run_quickstart(
     Raises:
         `SemiHVError`: with one clear line, for everything that the user can mend.
     """
+    from semihv_hf.evaluation.judge import judge_settings
+
+    # A judge without a name must fail before the training, not after it.
+    judge_settings({"base_url": judge_base_url, "model": judge_model})
     if size not in SIZES:
         raise SemiHVError(f"Unknown size {size!r}.", f"Choose one of {', '.join(SIZES)}.")
     out = Path(out_dir)

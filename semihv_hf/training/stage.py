@@ -82,9 +82,9 @@ def train_stage(stage: StageArguments, config, recipe: str | None = None) -> dic
     record = {
         "stage": stage.stage,
         "title": stage.title,
-        "recipe": recipe,
-        "model": stage.model,
-        "dataset": stage.dataset,
+        "recipe": None if recipe is None else "/".join(Path(recipe).parts[-3:]),
+        "model": _public_name(stage.model),
+        "dataset": _public_name(stage.dataset),
         "dataset_config": stage.dataset_config,
         "rows": len(dataset),
         "seed": config.seed,
@@ -107,6 +107,11 @@ def train_stage(stage: StageArguments, config, recipe: str | None = None) -> dic
         folder = save_checkpoint(trainer.accelerator.unwrap_model(model), processor, config.output_dir)
         write_stage_record(folder, record)
     return record
+
+
+def _public_name(source: str) -> str:
+    """A Hub id as it is; of a local folder only its name, since the record is published beside the weights."""
+    return Path(source).name if Path(source).exists() else source
 
 
 def _alignment(stage, model, processor, dataset, collator, collator_class):

@@ -12,24 +12,32 @@ def all_records(cases, seed=0):
     return [record for case in cases for record in instruction_records(case, questions, seed)]
 
 
-def test_records_are_valid_and_ask_about_different_facts(cases):
+def test_records_are_valid_and_repeat_a_fact_only_as_another_yes_or_no(cases):
     for record in all_records(cases):
         validate_record(record.row())
-        assert len({question.fact for question in record.questions}) == len(record.questions) <= 4
+        texts = [record.messages[question.turn]["content"] for question in record.questions]
+        assert len(set(texts)) == len(texts) <= 6
+        asked = Counter(question.fact for question in record.questions)
+        assert len(asked) <= 4 and max(asked.values()) <= 2
+        for fact, times in asked.items():
+            forms = [question.options for question in record.questions if question.fact == fact]
+            assert times == 1 or ["yes", "no"] in forms
         for question in record.questions:
             answer = record.messages[question.turn + 1]["content"]
             assert not question.options or answer in question.options
 
 
 def test_most_questions_are_closed_and_yes_is_as_common_as_no(cases):
-    turns, answers = Counter(), Counter()
+    turns, answers, yes_no = Counter(), Counter(), 0
     for seed in range(4):
         for record in all_records(cases, seed):
             for question in record.questions:
                 turns[question.answer_type] += 1
                 if question.options == ["yes", "no"]:
+                    yes_no += 1
                     answers[record.messages[question.turn + 1]["content"]] += 1
-    assert 0.65 < turns["closed"] / turns.total() < 0.85
+    assert 0.85 < turns["closed"] / turns.total() < 0.97
+    assert 0.5 < yes_no / turns.total() < 0.85
     assert 0.42 < answers["yes"] / answers.total() < 0.58
 
 

@@ -104,7 +104,14 @@ module.predict(model, data, out, batch_size=8, progress=False)
 """
 
 
-@pytest.mark.parametrize("after,torn", [(1, "whole"), (2, "torn"), (5, "torn")])
+@pytest.mark.parametrize(
+    "after,torn",
+    [
+        (2, "torn"),
+        pytest.param(1, "whole", marks=pytest.mark.slow),
+        pytest.param(5, "torn", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_and_started_again_gives_the_same_bytes(dataset, tiny_model, clean, tmp_path, root, after, torn):
     out = tmp_path / "image.jsonl"
     command = [sys.executable, "-c", KILLED, str(tiny_model), str(dataset), str(out), str(after), torn]
