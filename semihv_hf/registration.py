@@ -66,6 +66,7 @@ def _register_models() -> None:
 
 
 def _register_image_processors() -> None:
+    from transformers.models.auto import image_processing_auto
     from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
     from semihv_hf.models.pmc_cambrian.configuration_pmc_cambrian import PMCCambrianConfig
@@ -74,6 +75,9 @@ def _register_image_processors() -> None:
 
     classes = {"pil": PMCCambrianImageProcessorPil, "torchvision": PMCCambrianImageProcessor}
     AutoImageProcessor.register(PMCCambrianConfig, image_processor_classes=classes, exist_ok=True)
+    # The exact processor is the default; the library would take the fast one.
+    if PMCCambrianImageProcessor.__name__ not in image_processing_auto.DEFAULT_TO_PIL_BACKEND_IMAGE_PROCESSORS:
+        image_processing_auto.DEFAULT_TO_PIL_BACKEND_IMAGE_PROCESSORS.append(PMCCambrianImageProcessor.__name__)
 
 
 def _register_processor() -> None:

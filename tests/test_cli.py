@@ -120,6 +120,8 @@ def test_other_failures_are_one_line_too(error, expected, monkeypatch, capsys):
 def test_interruption_says_how_to_go_on(run_python):
     code = """
 import os, signal
+# A process started in the background begins with this signal ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from semihv_hf import cli
 from semihv_hf.evaluation import report
 report.write_report = lambda *arguments, **options: os.kill(os.getpid(), signal.SIGINT)

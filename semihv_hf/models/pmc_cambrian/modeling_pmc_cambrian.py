@@ -8,12 +8,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import AutoModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache
-from transformers.cache_utils import DynamicCache
 from transformers.generation import GenerationMixin
-from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_outputs import ModelOutput
@@ -21,20 +18,17 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.models.llama.modeling_llama import LlamaAttention
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
-from transformers.models.llama.modeling_llama import LlamaModel
 from transformers.utils import can_return_tuple
 from transformers.utils import torch_compilable_check
-from transformers.utils.generic import merge_with_config_defaults
-from transformers.utils.output_capturing import capture_outputs
 
-from .configuration_pmc_cambrian import TOWER_NAMES
 from .configuration_pmc_cambrian import PMCCambrianConfig
-from .configuration_pmc_cambrian import PMCCambrianSvaConfig
 from .convnext_pmc_cambrian import PMCCambrianConvNextLayer
 from .convnext_pmc_cambrian import PMCCambrianConvNextTower
 from .sva_pmc_cambrian import PMCCambrianConnector
 from .sva_pmc_cambrian import PMCCambrianSvaLayer
 from .sva_pmc_cambrian import VisionContext
+from .text_pmc_cambrian import PMCCambrianTextModel
+from .towers_pmc_cambrian import PMCCambrianVisionTowers
 
 
 @dataclass
@@ -131,123 +125,6 @@ class PMCCambrianPreTrainedModel(PreTrainedModel):
         for module in parent.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 init.normal_(module.weight, mean=0.0, std=std)
-
-
-class PMCCambrianTextModel(LlamaModel):
-    """A Llama decoder that lets the hidden states of image tokens look at the vision towers after chosen layers."""
-
-    def __init__(self, config, sva_config: PMCCambrianSvaConfig):
-        super().__init__(config)
-        self.sampler_layers = tuple(sva_config.sampler_layers)
-        self.vision_samplers = nn.ModuleList(
-            [PMCCambrianSvaLayer(sva_config, config.hidden_size) for _ in self.sampler_layers]
-        )
-
-    @merge_with_config_defaults
-    @capture_outputs
-    def forward(
-        self,
-        input_ids: torch.LongTensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        past_key_values: Cache | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        use_cache: bool | None = None,
-        image_rows: torch.LongTensor | None = None,
-        vision: VisionContext | None = None,
-        **kwargs,
-    ) -> BaseModelOutputWithPast:
-        r"""
-        Args:
-            image_rows (`torch.LongTensor` of shape `(rows,)`, *optional*):
-                positions in the flattened `(batch * length)` sequence that the samplers update.
-            vision (`VisionContext`, *optional*): what these rows look at, in the same order.
-        """
-        if (input_ids is None) ^ (inputs_embeds is not None):
-            raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
-        if inputs_embeds is None:
-            inputs_embeds = self.embed_tokens(input_ids)
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
-        if position_ids is None:
-            seen = past_key_values.get_seq_length() if past_key_values is not None else 0
-            position_ids = (torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + seen).unsqueeze(0)
-
-        causal_mask = create_causal_mask(
-            config=self.config,
-            inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
-            past_key_values=past_key_values,
-            position_ids=position_ids,
-        )
-        hidden_states = inputs_embeds
-        position_embeddings = self.rotary_emb(hidden_states, position_ids=position_ids)
-        samplers = dict(zip(self.sampler_layers, self.vision_samplers)) if vision is not None else {}
-        for index, decoder_layer in enumerate(self.layers[: self.config.num_hidden_layers]):
-            hidden_states = decoder_layer(
-                hidden_states,
-                attention_mask=causal_mask,
-                position_embeddings=position_embeddings,
-                position_ids=position_ids,
-                past_key_values=past_key_values,
-                use_cache=use_cache,
-                **kwargs,
-            )
-            if index in samplers:
-                hidden_states = self._sample(samplers[index], hidden_states, image_rows, vision)
-        return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values)
-
-    def _sample(self, sampler, hidden_states, image_rows, vision):
-        flat = hidden_states.reshape(-1, hidden_states.shape[-1])
-        rows = image_rows.to(flat.device)
-        context = VisionContext(
-            vision.keys.to(flat.device, flat.dtype),
-            vision.context.to(flat.device, flat.dtype),
-            vision.mask.to(flat.device),
-        )
-        updated = sampler(flat[rows], context).to(flat.dtype)
-        # Out of place: gradient checkpointing and autograd still need the old rows.
-        return flat.index_copy(0, rows, updated).view_as(hidden_states)
-
-
-class PMCCambrianVisionTowers(nn.Module):
-    """The named towers that a configuration asks for, each giving `(images, aux_side**2, tower_dim)`."""
-
-    def __init__(self, config: PMCCambrianConfig):
-        super().__init__()
-        for name in TOWER_NAMES:
-            tower_config = getattr(config, f"{name}_config")
-            if tower_config is None:
-                continue
-            if name == "siglip":
-                # The pooling head is never read; a configuration from elsewhere may still ask for it.
-                tower_config.vision_use_head = False
-            build = PMCCambrianConvNextTower if name == "convnext" else AutoModel.from_config
-            tower = build(tower_config)
-            self.add_module(name, tower)
-
-    def forward(self, name: str, pixel_values: torch.Tensor, side: int) -> torch.Tensor:
-        tower = getattr(self, name)
-        pixel_values = pixel_values.to(dtype=next(tower.parameters()).dtype)
-        if name == "convnext":
-            return torch.cat([_resize(map_, side) for map_ in tower(pixel_values)], dim=1).flatten(2).transpose(1, 2)
-        if name == "siglip":
-            tokens = tower(pixel_values).last_hidden_state
-        elif name == "clip":
-            tokens = tower(pixel_values, output_hidden_states=True).hidden_states[-2][:, 1:]
-        else:
-            tokens = tower(pixel_values).last_hidden_state[:, 1:]
-        grid = int(tokens.shape[1] ** 0.5)
-        if grid == side:
-            return tokens
-        maps = tokens.transpose(1, 2).reshape(len(tokens), -1, grid, grid)
-        return _resize(maps, side).flatten(2).transpose(1, 2)
-
-
-def _resize(maps: torch.Tensor, side: int) -> torch.Tensor:
-    # In float32 whatever the tower's dtype, without antialiasing: what the released connector was trained on.
-    resized = nn.functional.interpolate(maps.float(), size=(side, side), mode="bilinear", align_corners=False)
-    return resized.to(maps.dtype)
 
 
 class PMCCambrianModel(PMCCambrianPreTrainedModel):
