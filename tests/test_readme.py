@@ -158,7 +158,8 @@ def test_python_blocks_run(root, workplace):
             timeout=300,
         )
         assert done.returncode == 0, f"{block}\n{done.stderr}"
-        assert done.stdout.strip()
+        # An untrained text model may answer with white space alone; that the block printed is what counts.
+        assert done.stdout
 
 
 @pytest.mark.slow
