@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SemiHVError
+from ..files import write_json, write_text
 from .benchmark import benchmark_records
 from .deduplicate import drop_repeats
 from .expert_cases import expert_cases_without_image, expert_records
 from .questions import Questions
 from .records import alignment_record, instruction_records
 from .schema import SPLITS, Case, Record, case_features, record_features, validate_case, validate_record
-from .shards import write_atomic, write_json, write_shards
+from .shards import write_shards
 
 SOURCES = ("open_packages",)
 
@@ -79,7 +80,7 @@ def build(
         "packages": adapted.packages,
         "content": _content_digest(shards),
     }
-    write_atomic(out / "README.md", dataset_card(report).encode("utf-8"))
+    write_text(out / "README.md", dataset_card(report))
     report_hash = write_json(out / "build_report.json", report)
     # Last of all: a folder without it is an unfinished build.
     write_json(

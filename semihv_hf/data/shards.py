@@ -1,55 +1,18 @@
 """Crash-safe Parquet files: a shard appears under its name only when it is complete, the manifest comes last."""
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from semihv_hf.files import sync_folder
 
 if TYPE_CHECKING:
     from datasets import Features
 
 ROW_GROUP = 100
 ROWS_PER_SHARD = 2000
-
-
-def write_atomic(path: str | Path, data: bytes) -> str:
-    """Writes a file so that it is either absent, old, or complete, also after a crash.
-
-    Args:
-        path (`str` or `pathlib.Path`): the file.
-        data (`bytes`): its content.
-
-    Returns:
-        `str`: the sha256 of the content.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-    return hashlib.sha256(data).hexdigest()
-
-
-def write_json(path: str | Path, value: Any) -> str:
-    """Writes JSON through [`write_atomic`].
-
-    Args:
-        path (`str` or `pathlib.Path`): the file.
-        value (`Any`): what `json` can write.
-
-    Returns:
-        `str`: the sha256 of the content.
-    """
-    return write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
 
 
 def write_shards(
@@ -83,7 +46,7 @@ def write_shards(
     finally:
         for part, _ in parts:
             part.unlink(missing_ok=True)
-    _sync_folder(folder)
+    sync_folder(folder)
     return shards
 
 
@@ -110,12 +73,3 @@ def _blocks(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mappi
             block = []
     if block:
         yield block
-
-
-def _sync_folder(folder: Path) -> None:
-    # Renames survive a power cut only once the folder itself is on disk.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

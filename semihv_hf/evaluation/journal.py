@@ -1,100 +1,10 @@
-"""Files that survive being killed: an append-only log of finished work, and whole files that appear at once."""
+"""An append-only log of finished work that survives being killed."""
 
 import json
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
-
-
-def canonical_json(value: Any) -> str:
-    """One text for one value, so that equal values have equal hashes and equal files.
-
-    Args:
-        value (`Any`): anything that JSON can hold.
-
-    Returns:
-        `str`: JSON with sorted keys and no superfluous space.
-    """
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-
-
-@contextmanager
-def atomic_file(path: str | Path, mode: str = "w") -> Iterator[IO]:
-    """Opens a temporary neighbour of `path` that takes its place, complete and synced, when the block ends well.
-
-    Args:
-        path (`str` or `Path`): the file to write.
-        mode (`str`, *optional*, defaults to `"w"`): `"w"` for UTF-8 text or `"wb"` for bytes.
-
-    Yields:
-        `IO`: the open temporary file.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: str | Path, value: Any) -> None:
-    """Writes indented JSON so that a reader sees either the old file or the whole new one.
-
-    Args:
-        path (`str` or `Path`): the file to write.
-        value (`Any`): anything that JSON can hold; NaN and infinity are refused.
-    """
-    with atomic_file(path) as handle:
-        json.dump(value, handle, indent=2, ensure_ascii=False, allow_nan=False)
-        handle.write("\n")
-
-
-def write_jsonl(path: str | Path, rows: Iterable[dict]) -> None:
-    """Writes one JSON object a line, all at once.
-
-    Args:
-        path (`str` or `Path`): the file to write.
-        rows (`Iterable[dict]`): the rows, in the order of the file.
-    """
-    with atomic_file(path) as handle:
-        for row in rows:
-            handle.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def read_jsonl(path: str | Path) -> list[dict]:
-    """Reads a complete file of one JSON object a line.
-
-    Args:
-        path (`str` or `Path`): the file to read.
-
-    Returns:
-        `list[dict]`: the rows.
-
-    Raises:
-        SemiHVError: a line is not a JSON object.
-    """
-    from semihv_hf.errors import SemiHVError
-
-    rows = []
-    with open(path, encoding="utf-8") as handle:
-        for number, line in enumerate(handle, start=1):
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                row = None
-            if not isinstance(row, dict):
-                raise SemiHVError(
-                    f"{path}, line {number}, is not a JSON object.", "Delete the file and write it anew."
-                )
-            rows.append(row)
-    return rows
+from typing import IO
 
 
 class Journal:

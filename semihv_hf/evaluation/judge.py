@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from semihv_hf.errors import SemiHVError
-from semihv_hf.evaluation.journal import Journal, canonical_json
+from semihv_hf.evaluation.journal import Journal
+from semihv_hf.files import canonical_json
 
 logger = logging.getLogger(__name__)
 

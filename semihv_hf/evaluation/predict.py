@@ -10,7 +10,8 @@ from semihv_hf.errors import SemiHVError
 from semihv_hf.evaluation.answering import Answerer, first_line, identify_model
 from semihv_hf.evaluation.benchmarks import Question, load_questions
 from semihv_hf.evaluation.conditions import blank_like, check_condition, pad_colour, shown_images
-from semihv_hf.evaluation.journal import Journal, canonical_json, read_jsonl, write_json, write_jsonl
+from semihv_hf.evaluation.journal import Journal
+from semihv_hf.files import canonical_json, read_jsonl, write_json, write_jsonl
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from semihv_hf.errors import SemiHVError
 from semihv_hf.evaluation.benchmarks import Question, load_questions
 from semihv_hf.evaluation.conditions import CONDITIONS
 from semihv_hf.evaluation.gallery import choose, inline_image
-from semihv_hf.evaluation.journal import atomic_file, read_jsonl, write_json
 from semihv_hf.evaluation.run_folder import read_composition, read_environment, read_json, read_stages
+from semihv_hf.files import atomic_file, read_jsonl, write_json
 
 GALLERY_SIZE = 24
 WAYS = {

@@ -6,9 +6,9 @@ from pathlib import Path
 from semihv_hf.errors import SemiHVError
 from semihv_hf.evaluation.baselines import majority_rows, reference_answers, train_answers
 from semihv_hf.evaluation.conditions import CONDITIONS
-from semihv_hf.evaluation.journal import read_jsonl, write_json, write_jsonl
 from semihv_hf.evaluation.letters import chosen_letter, options_in
 from semihv_hf.evaluation.statistics import LEVEL, SAMPLES, clustered_interval, paired_difference
+from semihv_hf.files import read_jsonl, write_json, write_jsonl
 
 REQUIRED_MARGIN = 0.15
 MAJORITIES = ("majority_train", "majority_test_oracle")

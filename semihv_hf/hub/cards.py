@@ -1,13 +1,13 @@
 """Model cards, written from the record of the run: a number that the run did not produce cannot appear in one."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from semihv_hf.errors import SemiHVError
+from semihv_hf.files import write_text
 
 BASE_MODELS = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 TOWER_TITLES = {"siglip": "SigLIP", "clip": "CLIP", "dino": "DINOv2", "convnext": "ConvNeXt"}
@@ -88,9 +88,7 @@ def write_model_card(
         raise SemiHVError(f"The model card of {folder} cannot be written: {error}.", "Complete the record.") from error
     card = ModelCard(f"---\n{_front_matter(name, text_model, scores)}\n---\n\n{body}")
     path = folder / "README.md"
-    temporary = path.with_suffix(".md.tmp")
-    temporary.write_text(str(card), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, str(card))
     return path
 
 
@@ -103,7 +101,8 @@ def run_record(run_dir: str | Path, stage: str = "3_annealing", *, text_model: s
         text_model (`str`, *optional*): what the language model started from.
 
     Returns:
-        `dict`: the stage's record with `text_model`, `scores`, and `sources` summed over this stage and those before.
+        `dict`: the stage's record with `text_model`, `scores` (for the last stage, else `None`), and `sources` summed
+        over this stage and those before.
 
     Raises:
         SemiHVError: the run has no such stage.
@@ -114,14 +113,18 @@ def run_record(run_dir: str | Path, stage: str = "3_annealing", *, text_model: s
     record = _read_json(run / "checkpoints" / stage / "stage.json")
     if record is None:
         raise SemiHVError(f"{run} has no finished stage {stage}.", "Run the quickstart to its end first.")
-    stages = [*_sibling_records(run / "checkpoints" / stage), record]
+    checkpoint = run / "checkpoints" / stage
+    stages = [*_sibling_records(checkpoint), record]
     configs = dict.fromkeys(entry["dataset_config"] for entry in stages if entry.get("dataset_config"))
     totals: Counter = Counter()
     for config in configs:
         for entry in source_counts(load_dataset(str(run / "data"), config, split="train")):
             totals[entry["source"], entry["licence"]] += entry["rows"]
     sources = [{"source": source, "licence": licence, "rows": n} for (source, licence), n in sorted(totals.items())]
-    return {**record, "text_model": text_model, "scores": _read_json(run / "scores.json"), "sources": sources}
+    # The run answers and scores its last checkpoint only: the scores say nothing about one that was trained further.
+    last = max(path.parent.name for path in checkpoint.parent.glob("*/stage.json"))
+    scores = _read_json(run / "scores.json") if stage == last else None
+    return {**record, "text_model": text_model, "scores": scores, "sources": sources}
 
 
 def source_counts(rows: Iterable[Mapping]) -> list[dict]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import resource
@@ -16,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from semihv_hf.errors import SemiHVError
+from semihv_hf.files import write_json
 from semihv_hf.resources import resource_dir
 
 from .state import RunState, code_fingerprint, fingerprint
@@ -194,12 +194,10 @@ class Quickstart:
             "python": platform.python_version(),
             "checkpoint": "checkpoints/3_annealing",
         }
-        manifest_file = self.out / "manifest.json"
-        temporary = manifest_file.with_suffix(".tmp")
-        temporary.write_text(json.dumps(manifest, indent=2))
         write_report(self.out)
-        write_model_card(self.checkpoint("3_annealing"), run_record(self.out, text_model=self.text_model_name))
-        os.replace(temporary, manifest_file)
+        for stage in STAGES:
+            write_model_card(self.checkpoint(stage), run_record(self.out, stage, text_model=self.text_model_name))
+        write_json(self.out / "manifest.json", manifest)
         return manifest
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from semihv_hf.files import write_json
 
 
 def fingerprint(*parts) -> str:
@@ -63,6 +64,4 @@ class RunState:
         return True
 
     def _write(self) -> None:
-        temporary = self.file.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self.steps, indent=2))
-        os.replace(temporary, self.file)
+        write_json(self.file, self.steps)

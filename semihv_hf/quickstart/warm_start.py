@@ -25,9 +25,10 @@ def warm_start(text_model: Path, data: Path, out: Path, *, groups: list[str], st
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from semihv_hf.files import write_json
     from semihv_hf.models.export import save_checkpoint
     from semihv_hf.training.parameters import changed_parameters, frozen_digests, select_trainable
-    from semihv_hf.training.stage import peak_rss_gib, write_stage_record
+    from semihv_hf.training.stage import peak_rss_gib
     from semihv_hf.training.warmup import WarmupArguments, warm_up
 
     from .model import build_small_model
@@ -76,5 +77,5 @@ def warm_start(text_model: Path, data: Path, out: Path, *, groups: list[str], st
             "bit_identical": not changed,
         },
     }
-    write_stage_record(out, record)
+    write_json(out / "stage.json", record)
     return record

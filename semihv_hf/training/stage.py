@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import resource
 import sys
 import time
 from pathlib import Path
 
 from semihv_hf.errors import SemiHVError
+from semihv_hf.files import write_json
 
 from .arguments import StageArguments
 from .parameters import changed_parameters, frozen_digests, select_trainable
@@ -105,7 +104,7 @@ def train_stage(stage: StageArguments, config, recipe: str | None = None) -> dic
     }
     if trainer.is_world_process_zero():
         folder = save_checkpoint(trainer.accelerator.unwrap_model(model), processor, config.output_dir)
-        write_stage_record(folder, record)
+        write_json(folder / "stage.json", record)  # its existence means that the checkpoint is complete
     return record
 
 
@@ -131,13 +130,3 @@ def peak_rss_gib() -> float:
     """Largest resident memory of this process so far, in GiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**30 if sys.platform == "darwin" else 2**20), 2)
-
-
-def write_stage_record(folder: Path, record: dict) -> None:
-    """Writes `stage.json` through a temporary file: its existence means that the checkpoint is complete."""
-    temporary = folder / "stage.json.tmp"
-    with open(temporary, "w") as file:
-        json.dump(record, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, folder / "stage.json")

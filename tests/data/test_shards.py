@@ -1,7 +1,5 @@
 """Shards: complete or absent, and the same bytes for the same rows."""
 
-import os
-
 import pyarrow.parquet
 import pytest
 
@@ -39,17 +37,3 @@ def test_a_failure_leaves_no_shard(tmp_path):
     with pytest.raises(RuntimeError):
         shards.write_shards(failing(), tmp_path, "train", case_features())
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "report.json"
-    shards.write_json(path, {"a": 1})
-    old = path.read_bytes()
-
-    def fail(descriptor):
-        raise OSError("disk gone")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError):
-        shards.write_json(path, {"a": 2})
-    assert path.read_bytes() == old and [entry.name for entry in tmp_path.iterdir()] == ["report.json"]

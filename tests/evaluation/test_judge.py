@@ -8,10 +8,10 @@ from rubric_server import RubricServer
 from test_score import rows_of
 
 from semihv_hf.errors import SemiHVError
-from semihv_hf.evaluation.journal import write_jsonl
 from semihv_hf.evaluation.judge import DEFAULT_MODEL, OPENAI_URL, judge_cases, judge_settings
 from semihv_hf.evaluation.rubric import ItemVerdict, Verdicts, part_score
 from semihv_hf.evaluation.score import score
+from semihv_hf.files import write_jsonl
 
 KEY = "sk-secret-1234567890"
 

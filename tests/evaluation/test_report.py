@@ -13,10 +13,10 @@ import pytest
 from semihv_hf.errors import SemiHVError
 from semihv_hf.evaluation.charts import HEIGHT, WIDTH, loss_panel, nice_ceiling
 from semihv_hf.evaluation.gallery import choose
-from semihv_hf.evaluation.journal import read_jsonl, write_json, write_jsonl
 from semihv_hf.evaluation.predict import predict
 from semihv_hf.evaluation.report import WAYS, write_report
 from semihv_hf.evaluation.score import score
+from semihv_hf.files import read_jsonl, write_json, write_jsonl
 
 HOSTILE = "<script>document.title='x'</script> & \x07 \"yes\""
 

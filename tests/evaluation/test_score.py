@@ -6,8 +6,8 @@ import pytest
 
 from semihv_hf.errors import SemiHVError
 from semihv_hf.evaluation.benchmarks import load_questions
-from semihv_hf.evaluation.journal import write_jsonl
 from semihv_hf.evaluation.score import score
+from semihv_hf.files import write_jsonl
 
 
 def rows_of(data, answer, config="benchmark", condition="image"):

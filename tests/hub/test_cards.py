@@ -145,5 +145,6 @@ def test_the_record_of_a_run_sums_the_data_of_its_stages(tmp_path):
         {"source": "b", "licence": "MIT", "rows": 2},
     ]
     assert record["scores"] == SCORES
+    assert run_record(tmp_path, "1_alignment")["scores"] is None, "only the last checkpoint answered"
     with pytest.raises(SemiHVError, match="3_annealing"):
         run_record(tmp_path)

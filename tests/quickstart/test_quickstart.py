@@ -46,6 +46,12 @@ def test_every_stage_left_a_complete_checkpoint(run):
         assert (folder / "model.safetensors").stat().st_size > 0
 
 
+def test_every_stage_has_a_model_card_and_only_the_last_states_scores(run):
+    cards = {stage: (run / "checkpoints" / stage / "README.md").read_text() for stage in STAGES[1:]}
+    assert len(cards) == 3
+    assert [stage for stage, card in cards.items() if "closed-question accuracy" in card] == ["3_annealing"]
+
+
 def test_stages_train_what_their_recipes_say(run):
     records = {stage: json.loads((run / "checkpoints" / stage / "stage.json").read_text()) for stage in STAGES}
     assert all("vision_towers" in n or "connector" in n for n in records["0_warmup"]["trainable"]["names"])
