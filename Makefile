@@ -16,7 +16,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 LISTS := pyproject.toml constraints.txt hatch_build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow lint format clean
+.PHONY: help quickstart test test-slow test-contract lint format clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 22
@@ -29,6 +29,9 @@ test: $(DEV_STAMP)  ## install, then run the tests that take seconds each
 
 test-slow: $(DEV_STAMP)  ## install, then run the slow tests, the full quickstart among them
 	$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+test-contract: $(DEV_STAMP)  ## install, then run the transformers library's own common tests against the model
+	$(BIN)/python -m pytest -q -rfExX tests/upstream --upstream $(ARGS)
 
 lint: $(DEV_STAMP)  ## check style and format
 	$(BIN)/ruff check .
@@ -55,5 +58,5 @@ $(RUN_STAMP): $(LISTS) | $(BIN)/python
 
 $(DEV_STAMP): $(LISTS) | $(BIN)/python
 	@echo "Installing semihv-hf and its test tools into $(VENV); the first time this takes some minutes."
-	@$(PIP_INSTALL) -e '.[train,judge,dev]' || { $(INSTALL_FAILED) }
+	@$(PIP_INSTALL) -e '.[train,judge,serve,dev]' || { $(INSTALL_FAILED) }
 	@touch $(RUN_STAMP) $@

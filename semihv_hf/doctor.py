@@ -15,6 +15,7 @@ EXTRAS = {
     "curate": "instruction records written with retrieval",
     "judge": "answers judged by a language model",
     "review": "the page on which clinicians review records",
+    "serve": "an OpenAI-compatible server for a checkpoint",
     "dev": "tests and style checks",
 }
 NEEDED_MEMORY_GIB = 8

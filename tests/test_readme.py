@@ -31,12 +31,15 @@ RUN = {
     },
 }
 CHEAP = ("semihv --help", "semihv doctor")
-# The make targets: `file::test` that runs the command, or the command that the target consists of.
+# The make targets and the server: `file::test` that runs the command, or the command that the target consists of.
 COVERED_ELSEWHERE = {
     "make quickstart": "tests/test_readme.py::test_make_quickstart",
     "make test": "tests/test_readme.py::test_make_targets_run_what_these_tests_run_in",
     "make test-slow": "tests/test_readme.py::test_make_targets_run_what_these_tests_run_in",
+    "make test-contract": "tests/test_readme.py::test_make_targets_run_what_these_tests_run_in",
     "make lint": "tests/test_readme.py::test_make_lint",
+    "semihv serve runs/quickstart/checkpoints/3_annealing --port 8000": "tests/contract/test_serve.py::"
+    "test_an_image_question_over_http_gets_the_models_own_greedy_answer",
 }
 
 
@@ -120,9 +123,13 @@ def test_make_targets_run_what_these_tests_run_in(root):
     """`make test` cannot run inside itself: what it would run is the command that runs this test."""
     if not installed_by_make(root):
         pytest.skip("this environment was not made by make")
-    for target, marker in (("test", '"not slow"'), ("test-slow", "slow")):
+    for target, arguments in (
+        ("test", '-q -m "not slow"'),
+        ("test-slow", "-q -m slow"),
+        ("test-contract", "-q -rfExX tests/upstream --upstream"),
+    ):
         planned = make(root, "-n", target).stdout
-        assert f"{sys.prefix}/bin/python -m pytest -q -m {marker}" in planned
+        assert f"{sys.prefix}/bin/python -m pytest {arguments}" in planned
         assert "pip install" not in planned
 
 

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 BASE_WITHOUT = {"faiss-cpu", "openai", "deepspeed", "peft", "trl"}
-EXTRAS = {"train", "curate", "judge", "review", "dev", "all"}
+EXTRAS = {"train", "curate", "judge", "review", "serve", "dev", "all"}
 TEXT_SUFFIXES = {".py", ".md", ".toml", ".txt", ".yaml", ".yml", ".jinja", ".json", ".cfg", ".sh", ".html", ""}
 # Written in pieces, so that this file is not itself a hit.
 MACHINE = re.compile("|".join(["/ro" + "ot/", "/ho" + r"me/\w", "/wo" + "rk/", "/opt/py" + "pi", "/opt/wh" + "eels"]))
@@ -157,7 +157,7 @@ def test_make_installs_only_when_the_lists_changed(made):
     soon = time.time() + 10
     os.utime(made.folder / "constraints.txt", (soon, soon))
     assert made("quickstart").count("pip install") == 1
-    assert "-e '.[train,judge,dev]'" in made("test")
+    assert "-e '.[train,judge,serve,dev]'" in made("test")
     assert "semihv quickstart --out runs/quickstart" in made("quickstart")
     assert 'pytest -q -m "not slow"' in made("test")
 
@@ -179,5 +179,5 @@ def test_continuous_integration_runs_the_readme_commands(root):
     subprocess.run(["bash", "-n", str(script)], check=True)
     text = script.read_text()
     assert text.startswith("#!/usr/bin/env bash\n") and "set -euo pipefail" in text
-    for command in ("make lint", "make test", "make test-slow"):
+    for command in ("make lint", "make test", "make test-slow", "make test-contract"):
         assert re.search(rf"^(timeout \S+ \S+ )?{command}$", text, flags=re.M), command

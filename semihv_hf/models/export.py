@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from semihv_hf.files import write_json
+
 AUTO_CLASSES = {
     "AutoModel": "PMCCambrianModel",
     "AutoModelForImageTextToText": "PMCCambrianForConditionalGeneration",
@@ -25,16 +27,44 @@ def save_checkpoint(model, processor, folder: str | Path) -> Path:
     Returns:
         `Path`: the folder. `AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True)` loads it.
     """
+    folder = Path(folder)
+    _register()
+    model.save_pretrained(folder)
+    _finish(processor, folder)
+    return folder
+
+
+def save_settings(model, processor, folder: str | Path) -> None:
+    """
+    Writes what [`save_checkpoint`] does, but the weights: for a model whose weights are written by someone else.
+
+    Args:
+        model ([`PMCCambrianForConditionalGeneration`]): the model; it may lie on the meta device.
+        processor ([`PMCCambrianProcessor`] or [`PMCCambrianImageProcessorPil`]): the processor, or its image part.
+        folder (`str` or `Path`): an existing folder.
+    """
+    from transformers.dynamic_module_utils import custom_object_save
+
+    folder = Path(folder)
+    _register()
+    model.config.architectures = [type(model).__name__]
+    custom_object_save(model, folder, config=model.config)
+    model.config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    _finish(processor, folder)
+
+
+def _register() -> None:
     from semihv_hf.models.pmc_cambrian.configuration_pmc_cambrian import PMCCambrianConfig
     from semihv_hf.models.pmc_cambrian.modeling_pmc_cambrian import PMCCambrianForConditionalGeneration
 
-    folder = Path(folder)
     PMCCambrianConfig.register_for_auto_class()
     PMCCambrianForConditionalGeneration.register_for_auto_class("AutoModelForImageTextToText")
-    model.save_pretrained(folder)
+
+
+def _finish(processor, folder: Path) -> None:
     processor.save_pretrained(folder)
     config_file = folder / "config.json"
     config = json.loads(config_file.read_text())
     config["auto_map"] |= {auto: f"modeling_pmc_cambrian.{name}" for auto, name in AUTO_CLASSES.items()}
-    config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    return folder
+    write_json(config_file, dict(sorted(config.items())))

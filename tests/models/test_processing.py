@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_cambrian import TOKEN_COUNTS
 
 from semihv_hf.errors import SemiHVError
 from semihv_hf.models.assemble import build_processor
@@ -71,24 +72,7 @@ def conversations(picture):
 # numbers of image tokens
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "tokens"),
-    [
-        (640, 480, 450),
-        (480, 640, 456),
-        (512, 512, 600),
-        (1024, 512, 300),
-        (1920, 1080, 350),
-        (1000, 170, 100),
-        (333, 1000, 216),
-        (2048, 2500, 504),
-        (2400, 100, 50),
-        (2401, 100, 50),  # beyond 24:1 the original crashes
-        (2500, 100, 50),
-        (100, 3000, 72),
-        (88, 55, 350),  # the integer formula would keep another region
-    ],
-)
+@pytest.mark.parametrize(("width", "height", "tokens"), TOKEN_COUNTS)
 def test_token_counts_of_the_specification(tokenizer_dirs, width, height, tokens):
     processor = build_processor(tokenizer_dirs["llama3"], SMALL)
     assert processor.query_side == 24

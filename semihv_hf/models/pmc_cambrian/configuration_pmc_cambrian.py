@@ -91,11 +91,14 @@ class PMCCambrianSvaConfig(PreTrainedConfig):
         hidden_size (`int`, *optional*, defaults to 1024): width of projected tower features and of the aggregator.
         num_attention_heads (`int`, *optional*, defaults to 16): heads of every cross-attention.
         num_layers (`int`, *optional*, defaults to 3): cross-attention layers of the connector.
-        query_side (`int`, *optional*, defaults to 24): side of the query grid, which is also the grid of image tokens.
+        query_side (`int`, *optional*, defaults to 24): side of the grid of image tokens.
+        group_sides (`list[int]`, *optional*):
+            side of the query grid of each query group, by default one group of `query_side`. A group on another grid
+            is resized to `query_side`; the groups' channels are concatenated before the projector.
         tower_names (`list[str]`, *optional*): towers in key order; the first one gives the global context.
         tower_dims (`list[int]`, *optional*): width of each tower's output.
         aux_sides (`list[int]`, *optional*, defaults to `[24, 24, 24, 96]`):
-            side of each tower's grid after resizing, a multiple of `query_side`.
+            side of each tower's grid after resizing, a multiple of `query_side` and of every entry of `group_sides`.
         num_samplers (`int`, *optional*, defaults to 10): samplers inside the language model; 0 for a connector only.
         sampler_start (`int`, *optional*, defaults to 0): decoder layer after which the first sampler runs.
         sampler_stride (`int`, *optional*, defaults to 3): decoder layers from one sampler to the next.
@@ -110,6 +113,7 @@ class PMCCambrianSvaConfig(PreTrainedConfig):
     num_attention_heads: int = 16
     num_layers: int = 3
     query_side: int = 24
+    group_sides: list[int] | tuple[int, ...] | None = None
     tower_names: list[str] | tuple[str, ...] = TOWER_NAMES
     tower_dims: list[int] | tuple[int, ...] = (1152, 1024, 1536, 5760)
     aux_sides: list[int] | tuple[int, ...] = (24, 24, 24, 96)
@@ -121,29 +125,35 @@ class PMCCambrianSvaConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
+        if self.group_sides is None:
+            self.group_sides = [self.query_side]
+        if not self.group_sides:
+            raise ValueError("group_sides is empty: name the grid of at least one query group.")
         unknown = [name for name in self.tower_names if name not in TOWER_NAMES]
         if unknown:
             raise ValueError(f"Unknown vision tower {unknown[0]!r}: the known ones are {', '.join(TOWER_NAMES)}.")
+        if len(set(self.tower_names)) != len(self.tower_names):
+            raise ValueError(f"tower_names repeats a tower: {', '.join(self.tower_names)}.")
         if not len(self.tower_names) == len(self.tower_dims) == len(self.aux_sides):
             raise ValueError(
                 f"tower_names, tower_dims and aux_sides name {len(self.tower_names)}, {len(self.tower_dims)} and "
                 f"{len(self.aux_sides)} towers: give one value for each tower."
             )
         for name, side in zip(self.tower_names, self.aux_sides):
-            if side % self.query_side:
-                raise ValueError(f"The grid side {side} of {name} is no multiple of query_side {self.query_side}.")
+            for query_side in (self.query_side, *self.group_sides):
+                if side % query_side:
+                    raise ValueError(f"The grid side {side} of {name} is no multiple of the query side {query_side}.")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(f"hidden_size {self.hidden_size} is no multiple of {self.num_attention_heads} heads.")
 
-    @property
-    def ratios(self) -> tuple[int, ...]:
-        """Cells of each tower's grid along one side of a query's window."""
-        return tuple(side // self.query_side for side in self.aux_sides)
+    def ratios(self, query_side: int) -> tuple[int, ...]:
+        """Cells of each tower's grid along one side of the window that a query of this grid sees."""
+        return tuple(side // query_side for side in self.aux_sides)
 
     @property
     def num_keys(self) -> int:
-        """Keys that one query attends to: the windows of all towers together."""
-        return sum(ratio**2 for ratio in self.ratios)
+        """Keys that an image token attends to in the language model: the windows of all towers together."""
+        return sum(ratio**2 for ratio in self.ratios(self.query_side))
 
     @property
     def sampler_layers(self) -> tuple[int, ...]:
@@ -167,6 +177,10 @@ class PMCCambrianConfig(PreTrainedConfig):
         sva_config (`dict` or `PMCCambrianSvaConfig`, *optional*): the spatial vision aggregator.
         text_config (`dict` or `LlamaConfig`, *optional*): the language model.
         image_token_id (`int`, *optional*, defaults to 128003): placeholder id of an image token.
+        legacy_image_position (`int`, *optional*):
+            reproduces a misaligned training run: the samplers update the rows of the sequence that begin here, counted
+            on a layout with `query_side * (query_side + 1)` slots for the image, wherever the image really is. One
+            image for a row, and the whole prompt in one pass. By default the samplers update the image's own rows.
         freeze_vision_towers (`bool`, *optional*, defaults to `True`):
             whether the towers take no gradient and stay in evaluation mode, also under `model.train()`.
         tie_word_embeddings (`bool`, *optional*, defaults to `False`): whether head and input embeddings are shared.
@@ -189,6 +203,7 @@ class PMCCambrianConfig(PreTrainedConfig):
     sva_config: dict | PreTrainedConfig | None = None
     text_config: dict | PreTrainedConfig | None = None
     image_token_id: int = 128003
+    legacy_image_position: int | None = None
     freeze_vision_towers: bool = True
     tie_word_embeddings: bool = False
 
@@ -204,6 +219,8 @@ class PMCCambrianConfig(PreTrainedConfig):
         for name in TOWER_NAMES:
             if getattr(self, f"{name}_config") is not None and name not in self.sva_config.tower_names:
                 raise ValueError(f"{name}_config is set, but sva_config.tower_names leaves {name} out.")
+        if self.legacy_image_position is not None and self.legacy_image_position < 0:
+            raise ValueError(f"legacy_image_position must be at least 0, got {self.legacy_image_position}.")
         layers = self.sva_config.sampler_layers
         if layers and layers[-1] >= self.text_config.num_hidden_layers:
             raise ValueError(

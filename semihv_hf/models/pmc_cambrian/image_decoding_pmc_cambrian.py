@@ -16,6 +16,7 @@ from PIL import ImageOps
 
 WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
+TURNED_ORIENTATIONS = (5, 6, 7, 8)  # EXIF: width and height change places
 
 
 def open_image(source: str | os.PathLike, timeout: float = 60.0) -> Image.Image:
@@ -27,7 +28,8 @@ def open_image(source: str | os.PathLike, timeout: float = 60.0) -> Image.Image:
         timeout (`float`, *optional*, defaults to 60.0): seconds to wait for an address.
 
     Returns:
-        `PIL.Image.Image`: the image, fully read.
+        `PIL.Image.Image`: the image. A JPEG is held compressed until [`decode_image`] needs its pixels, so that it can
+        still be decoded at a smaller size and a long list of files stays small; everything else is fully read.
 
     Raises:
         `ValueError`: if nothing readable is there.
@@ -43,10 +45,51 @@ def open_image(source: str | os.PathLike, timeout: float = 60.0) -> Image.Image:
         else:
             text = source.split(",", 1)[1] if source.startswith("data:image/") and "," in source else source
             image = Image.open(io.BytesIO(base64.b64decode(text, validate=False)))
-        image.load()
+        if image.format == "JPEG":
+            with image:
+                image = reopen_jpeg(image)
+            image.filename = shown  # for the message if the pixels turn out to be damaged
+        else:
+            image.load()
     except (OSError, binascii.Error, ValueError) as error:
         raise ValueError(f"No image can be read from {shown!r} (address, path or base64 text): {error}") from error
     return image
+
+
+def reopen_jpeg(image: Image.Image) -> Image.Image:
+    """A second, unread image on a copy of the compressed bytes of an unread JPEG; closes no file of the caller."""
+    position = image.fp.tell()
+    image.fp.seek(0)
+    data = image.fp.read()
+    image.fp.seek(position)
+    return Image.open(io.BytesIO(data), formats=("JPEG",))
+
+
+def draft_jpeg(image: Any, smallest_side: int) -> Any:
+    """
+    Let the JPEG decoder itself halve an image once or several times, which skips most of the work.
+
+    Args:
+        image (`Any`): an image of any kind. Only a JPEG whose pixels have not been read yet is touched, and the
+            caller's object stays as it is.
+        smallest_side (`int`): what the longer side in pixels may not fall below.
+
+    Returns:
+        `Any`: an unread JPEG of 1/2, 1/4 or 1/8 of the size (rounded up; a strip only as small as its shorter side
+        allows), or the same image if it cannot be halved.
+    """
+    if not isinstance(image, Image.Image) or image.format != "JPEG" or not getattr(image, "tile", None):
+        return image
+    longer = max(image.size)
+    scale = next((scale for scale in (8, 4, 2) if -(-longer // scale) >= smallest_side), 1)
+    if scale == 1:
+        return image
+    smaller = reopen_jpeg(image)
+    if smaller.size != image.size:  # the caller has asked for a draft of their own
+        return image
+    smaller.draft(None, tuple(max(1, side // scale) for side in image.size))
+    smaller.filename = image.filename
+    return smaller
 
 
 def flatten_images(images: Any) -> list:
@@ -214,6 +257,36 @@ def decode_image(
     return drop_opaque_alpha(image) if image.mode == "RGBA" else image
 
 
+def decode_with_size(
+    image: Any,
+    index: int = 0,
+    percentiles: tuple[float, float] = (0.0, 100.0),
+    data_format: Any = None,
+    draft_side: int | None = None,
+) -> tuple[Image.Image, tuple[int, int]]:
+    """
+    [`decode_image`], perhaps at a smaller size, and the size that the image has at full resolution.
+
+    Args:
+        image (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`): see [`decode_image`].
+        index (`int`, *optional*, defaults to 0): see [`decode_image`].
+        percentiles (`tuple[float, float]`, *optional*, defaults to `(0.0, 100.0)`): see [`decode_image`].
+        data_format (`str` or `ChannelDimension`, *optional*): see [`decode_image`].
+        draft_side (`int`, *optional*): if given, a JPEG is decoded as small as its longer side stays this long.
+
+    Returns:
+        `tuple[PIL.Image.Image, tuple[int, int]]`: the image, and `(height, width)` of the upright original.
+    """
+    drafted = image if draft_side is None else draft_jpeg(image, draft_side)
+    if drafted is image:
+        decoded = decode_image(image, index, percentiles, data_format)
+        return decoded, (decoded.height, decoded.width)
+    width, height = image.size
+    if drafted.getexif().get(ExifTags.Base.Orientation, 1) in TURNED_ORIENTATIONS:
+        width, height = height, width
+    return decode_image(drafted, index, percentiles, data_format), (height, width)
+
+
 def upright_image(image: Image.Image, index: int) -> Image.Image:
     """Read an image fully and apply its EXIF orientation; `ValueError` naming it if the file is damaged."""
     try:
@@ -221,7 +294,9 @@ def upright_image(image: Image.Image, index: int) -> Image.Image:
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             image = ImageOps.exif_transpose(image)
     except (OSError, SyntaxError) as error:
-        raise ValueError(f"Image {index} cannot be read: {error}") from error
+        name = getattr(image, "filename", "")
+        where = f" ({os.fsdecode(name)!r})" if name else ""
+        raise ValueError(f"Image {index}{where} cannot be read: {error}") from error
     return image
 
 

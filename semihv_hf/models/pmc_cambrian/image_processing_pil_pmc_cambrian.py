@@ -3,15 +3,17 @@
 
 import copy
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_processing_backends import PilBackend
 from transformers.processing_utils import ImagesKwargs
 
-from .image_decoding_pmc_cambrian import decode_image
+from .image_decoding_pmc_cambrian import decode_with_size
 from .image_decoding_pmc_cambrian import flatten_images
 from .image_decoding_pmc_cambrian import open_image
 from .image_decoding_pmc_cambrian import pad_to_square
@@ -40,7 +42,7 @@ DEFAULT_TOWERS = {
 }
 
 
-class PMCCambrianImagesKwargs(ImagesKwargs, total=False):
+class PMCCambrianImageProcessorKwargs(ImagesKwargs, total=False):
     r"""
     towers (`dict[str, dict]`, *optional*, defaults to the four towers of the 8B model):
         One entry for each vision tower that is present: `siglip`, `clip`, `dino`, `convnext`. An entry may set `size`
@@ -48,10 +50,17 @@ class PMCCambrianImagesKwargs(ImagesKwargs, total=False):
     window_percentiles (`tuple[float, float]`, *optional*, defaults to `(0.0, 100.0)`):
         Percentiles of an image with more than 8 bits that become black and white. The default spans the whole range,
         so that nothing saturates.
+    draft_decoding (`bool`, *optional*, defaults to `False`):
+        Let the JPEG decoder halve large images while it decodes, as often as no tower is then enlarged. Several times
+        faster on large photographs, and not exact: grey levels change where the image is finer than what is kept, and
+        the picture may move on its square by half a pixel of the smaller size.
+        `image_sizes`, and so the number of image tokens, stay those of the original. Only for JPEGs whose pixels have
+        not been read: paths, addresses, base64 texts and freshly opened PIL images.
     """
 
     towers: dict[str, dict] | None
     window_percentiles: list[float] | tuple[float, ...] | None
+    draft_decoding: bool | None
 
 
 def complete_towers(towers: dict[str, dict]) -> dict[str, dict]:
@@ -59,7 +68,7 @@ def complete_towers(towers: dict[str, dict]) -> dict[str, dict]:
     Fill in what the settings of each tower leave out.
 
     Args:
-        towers (`dict[str, dict]`): settings by tower name, see [`PMCCambrianImagesKwargs`].
+        towers (`dict[str, dict]`): settings by tower name, see [`PMCCambrianImageProcessorKwargs`].
 
     Returns:
         `dict[str, dict]`: the same towers in the model's order, each with `size`, `pad_color`, `mean` and `std`.
@@ -112,9 +121,10 @@ class SharedSettings:
 
     # Saving always brings the code along, so that a folder loads where this package is not installed.
     _auto_class = "AutoImageProcessor"
-    valid_kwargs = PMCCambrianImagesKwargs
+    valid_kwargs = PMCCambrianImageProcessorKwargs
     towers = DEFAULT_TOWERS
     window_percentiles = (0.0, 100.0)
+    draft_decoding = False
     do_rescale = True
     rescale_factor = 1 / 255
     do_normalize = True
@@ -130,9 +140,16 @@ class SharedSettings:
             return [self.fetch_images(image) for image in images]
         return open_image(images) if isinstance(images, (str, os.PathLike)) else images
 
-    def _standardize_kwargs(self, towers: dict | None = None, window_percentiles: Any = None, **kwargs) -> dict:
+    def _standardize_kwargs(
+        self,
+        towers: dict | None = None,
+        window_percentiles: Any = None,
+        draft_decoding: bool | None = None,
+        **kwargs,
+    ) -> dict:
         kwargs = super()._standardize_kwargs(**kwargs)
         kwargs["towers"] = complete_towers(self.towers if towers is None else towers)
+        kwargs["draft_decoding"] = self.draft_decoding if draft_decoding is None else draft_decoding
         low, high = self.window_percentiles if window_percentiles is None else window_percentiles
         kwargs["window_percentiles"] = (float(low), float(high))
         return kwargs
@@ -145,11 +162,12 @@ class SharedSettings:
         if kwargs.get("do_resize") is False or kwargs.get("do_pad") is False or kwargs.get("do_center_crop"):
             raise ValueError("Images are always padded to a square and resized, and never cropped.")
 
-    def _preprocess_image_like_inputs(self, images: Any, **kwargs) -> BatchFeature:
+    def _preprocess_image_like_inputs(self, images: Any, draft_decoding: bool = False, **kwargs) -> BatchFeature:
         images = flatten_images(images)
         if not images:
             raise ValueError("No images were given.")
-        return self._preprocess(images, **kwargs)
+        draft_side = max(settings["size"] for settings in kwargs["towers"].values()) if draft_decoding else None
+        return self._preprocess(images, draft_side=draft_side, **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
         """Settings as they are saved, with the code of both backends for `AutoImageProcessor`."""
@@ -167,12 +185,16 @@ class PMCCambrianImageProcessorPil(SharedSettings, PilBackend):
     (`pixel_values`, `pixel_values_clip`, `pixel_values_dino`, `pixel_values_convnext`) and `image_sizes`, int64
     (images, 2): height and width of the upright original.
 
+    The towers of an image are resized side by side, on as many threads as torch may use (`torch.set_num_threads`; one
+    in the workers of a `DataLoader`).
+
     Nested lists (one for each sample) are flattened in order. See [`decode_image`] for grey, palette, transparent,
     rotated, 16-bit and float images.
 
     Args:
-        towers (`dict[str, dict]`, *optional*): the towers that are present, see [`PMCCambrianImagesKwargs`].
+        towers (`dict[str, dict]`, *optional*): the towers that are present, see [`PMCCambrianImageProcessorKwargs`].
         window_percentiles (`tuple[float, float]`, *optional*, defaults to `(0.0, 100.0)`): window of wide images.
+        draft_decoding (`bool`, *optional*, defaults to `False`): decode large JPEGs at a fraction of their size.
         do_rescale (`bool`, *optional*, defaults to `True`): multiply grey levels by `rescale_factor`.
         rescale_factor (`float`, *optional*, defaults to `1 / 255`): see `do_rescale`.
         do_normalize (`bool`, *optional*, defaults to `True`): subtract the tower's mean, divide by its deviation.
@@ -203,6 +225,7 @@ class PMCCambrianImageProcessorPil(SharedSettings, PilBackend):
         do_rescale: bool,
         rescale_factor: float,
         do_normalize: bool,
+        draft_side: int | None = None,
         input_data_format: Any = None,
         return_tensors: Any = None,
         **kwargs,
@@ -213,22 +236,29 @@ class PMCCambrianImageProcessorPil(SharedSettings, PilBackend):
             shape = (len(images), 3, settings["size"], settings["size"])
             data[PIXEL_KEYS[name]] = np.empty(shape, dtype=tables[name].dtype)
         sizes = np.empty((len(images), 2), dtype=np.int64)
-        for index, image in enumerate(images):
-            image = decode_image(image, index, window_percentiles, input_data_format)
-            sizes[index] = image.height, image.width
-            canvases = {}
-            for name, settings in towers.items():
-                color = tuple(settings["pad_color"])
-                if color not in canvases:
-                    canvases[color] = pad_to_square(image, color)
-                resized = canvases[color].resize((settings["size"],) * 2, Image.Resampling.BICUBIC)
-                levels = np.asarray(resized)
-                for channel in range(3):
-                    # every level is within the table, so "clip" never acts: it only spares the bounds check's buffer
-                    output = data[PIXEL_KEYS[name]][index, channel]
-                    np.take(tables[name][channel], levels[..., channel], out=output, mode="clip")
+
+        # Slowest first, so that no thread is left with it at the end.
+        names = sorted(towers, key=lambda name: -towers[name]["size"])
+        colors = {tuple(settings["pad_color"]) for settings in towers.values()}
+        with ThreadPoolExecutor(min(len(towers), torch.get_num_threads())) as pool:
+            for index, image in enumerate(images):
+                image, sizes[index] = decode_with_size(image, index, window_percentiles, input_data_format, draft_side)
+                squares = {color: pad_to_square(image, color) for color in colors}
+                jobs = [
+                    (squares[tuple(towers[name]["pad_color"])], tables[name], data[PIXEL_KEYS[name]][index])
+                    for name in names
+                ]
+                list(pool.map(resize_into, *zip(*jobs)))
         data["image_sizes"] = sizes
         return BatchFeature(data=data, tensor_type=return_tensors)
+
+
+def resize_into(square: Image.Image, table: np.ndarray, output: np.ndarray) -> None:
+    """One tower's pixels of one image: `output` (3, size, size) is filled from `table`, see [`level_table`]."""
+    levels = np.asarray(square.resize(output.shape[1:], Image.Resampling.BICUBIC))
+    for channel in range(3):
+        # every level is within the table, so "clip" never acts: it only spares the bounds check's buffer
+        np.take(table[channel], levels[..., channel], out=output[channel], mode="clip")
 
 
 __all__ = ["PMCCambrianImageProcessorPil"]

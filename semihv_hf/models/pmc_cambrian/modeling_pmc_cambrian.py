@@ -4,78 +4,35 @@
 Architecture: Cambrian-1 (arXiv 2406.16860), which PMC-Cambrian (arXiv 2410.14948) keeps unchanged.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 from transformers import initialization as init
 from transformers.cache_utils import Cache
-from transformers.generation import GenerationMixin
-from transformers.modeling_outputs import BaseModelOutputWithPast
-from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.modeling_outputs import ModelOutput
 from transformers.modeling_utils import PreTrainedModel
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.models.llama.modeling_llama import LlamaAttention
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs
 from transformers.utils import can_return_tuple
 from transformers.utils import torch_compilable_check
 
 from .configuration_pmc_cambrian import PMCCambrianConfig
 from .convnext_pmc_cambrian import PMCCambrianConvNextLayer
 from .convnext_pmc_cambrian import PMCCambrianConvNextTower
+from .generation_pmc_cambrian import PMCCambrianGenerationMixin
+from .legacy_pmc_cambrian import legacy_rows
+from .legacy_pmc_cambrian import padded_slots
+from .outputs_pmc_cambrian import PMCCambrianCausalLMOutputWithPast
+from .outputs_pmc_cambrian import PMCCambrianModelOutputWithPast
+from .outputs_pmc_cambrian import PMCCambrianVisionOutput
 from .sva_pmc_cambrian import PMCCambrianConnector
 from .sva_pmc_cambrian import PMCCambrianSvaLayer
 from .sva_pmc_cambrian import VisionContext
+from .sva_pmc_cambrian import init_linear
+from .sva_pmc_cambrian import init_sva_layer
 from .text_pmc_cambrian import PMCCambrianTextModel
 from .towers_pmc_cambrian import PMCCambrianVisionTowers
-
-
-@dataclass
-class PMCCambrianVisionOutput(BaseModelOutputWithPooling):
-    r"""
-    What [`PMCCambrianModel.get_image_features`] returns.
-
-    Args:
-        pooler_output (`list[torch.Tensor]`):
-            for each image `(tokens, hidden_size)`: image tokens in placeholder order, newline tokens included.
-        deepstack_features (`list[list[torch.Tensor]]`):
-            what the samplers inside the language model need, one row for each image token: for each image
-            `(tokens, num_keys * sva_hidden_size)` keys, `(tokens, sva_hidden_size)` global context and
-            `(tokens, num_keys)` boolean mask. `generate` expands and slices the three lists like `pooler_output`.
-    """
-
-    deepstack_features: list | None = None
-
-
-@dataclass
-class PMCCambrianModelOutputWithPast(BaseModelOutputWithPast):
-    r"""
-    Args:
-        image_hidden_states (`list[torch.Tensor]`, *optional*): image tokens of each image, `(tokens, hidden_size)`.
-    """
-
-    image_hidden_states: list | None = None
-
-
-@dataclass
-class PMCCambrianCausalLMOutputWithPast(ModelOutput):
-    r"""
-    Args:
-        loss (`torch.Tensor` of shape `()`, *optional*): next-token loss, returned when `labels` is given.
-        logits (`torch.Tensor` of shape `(batch, length, vocab_size)`): scores before the softmax.
-        past_key_values (`Cache`, *optional*): keys and values of the self-attention.
-        hidden_states (`tuple[torch.Tensor]`, *optional*): hidden states of the decoder layers.
-        attentions (`tuple[torch.Tensor]`, *optional*): attention weights of the decoder layers.
-        image_hidden_states (`list[torch.Tensor]`, *optional*): image tokens of each image, `(tokens, hidden_size)`.
-    """
-
-    loss: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    past_key_values: Cache | None = None
-    hidden_states: tuple | None = None
-    attentions: tuple | None = None
-    image_hidden_states: list | None = None
 
 
 class PMCCambrianPreTrainedModel(PreTrainedModel):
@@ -83,7 +40,12 @@ class PMCCambrianPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     input_modalities = ("image", "text")
     supports_gradient_checkpointing = True
-    _no_split_modules = ["LlamaDecoderLayer", "PMCCambrianSvaLayer", "PMCCambrianConvNextLayer"]
+    _no_split_modules = [
+        "LlamaDecoderLayer",
+        "PMCCambrianConnector",
+        "PMCCambrianSvaLayer",
+        "PMCCambrianConvNextLayer",
+    ]
     _skip_keys_device_placement = ["past_key_values"]
     _supports_flash_attn = True
     _supports_sdpa = True
@@ -109,22 +71,18 @@ class PMCCambrianPreTrainedModel(PreTrainedModel):
         if isinstance(module, PMCCambrianConnector):
             init.normal_(module.query, mean=0.0, std=module.query.shape[-1] ** -0.5)
             init.normal_(module.image_newline, mean=0.0, std=module.image_newline.shape[-1] ** -0.5)
-            self._init_linear(module, sva.initializer_range)
+            init_linear(module, sva.initializer_range)
         elif isinstance(module, PMCCambrianSvaLayer):
-            for position in module.pos_embeds.values():
-                init.normal_(position, mean=0.0, std=1.0)
-            self._init_linear(module, sva.initializer_range)
+            init_sva_layer(module, sva.initializer_range)
         elif isinstance(module, PMCCambrianConvNextTower):
-            self._init_linear(module, convnext.initializer_range)
+            init_linear(module, convnext.initializer_range)
         elif isinstance(module, PMCCambrianConvNextLayer):
             init.constant_(module.layer_scale_parameter, convnext.layer_scale_init_value)
 
-    @staticmethod
-    def _init_linear(parent: nn.Module, std: float):
-        """The parts with a configuration of their own do not follow the text model's `initializer_range`."""
-        for module in parent.modules():
-            if isinstance(module, nn.Linear | nn.Conv2d):
-                init.normal_(module.weight, mean=0.0, std=std)
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """No: that tells `_init_weights` to leave out modules whose parameters all lie deeper, as most of ours do."""
+        return False
 
 
 class PMCCambrianModel(PMCCambrianPreTrainedModel):
@@ -139,9 +97,9 @@ class PMCCambrianModel(PMCCambrianPreTrainedModel):
         self.freeze_towers()
 
     def freeze_towers(self):
-        """Takes the towers out of training if `config.freeze_vision_towers` is set."""
-        if self.config.freeze_vision_towers:
-            self.vision_towers.requires_grad_(False)
+        """Takes the towers out of training if `config.freeze_vision_towers` is set, else the parts never read."""
+        frozen = self.vision_towers if self.config.freeze_vision_towers else self.vision_towers.unread_parts()
+        frozen.requires_grad_(False)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.embed_tokens
@@ -189,16 +147,19 @@ class PMCCambrianModel(PMCCambrianPreTrainedModel):
                     f"{(len(sizes), side * side, dim)}: (images, aux_side**2, tower_dim)."
                 )
         weight = self.connector.query
-        features = [feature.to(weight.device, weight.dtype) for feature in features]
-        tokens, contexts = self.connector(features, sizes)
-        return PMCCambrianVisionOutput(
-            pooler_output=tokens,
-            deepstack_features=[
-                [vision.keys.flatten(1) for vision in contexts],
-                [vision.context for vision in contexts],
-                [vision.mask for vision in contexts],
-            ],
-        )
+        # Offloaded weights are on no device until their module is called; the call then moves its inputs by itself.
+        device = None if weight.is_meta else weight.device
+        features = [feature.to(device=device, dtype=weight.dtype) for feature in features]
+        legacy = self.config.legacy_image_position is not None
+        tokens, contexts = self.connector(features, sizes, whole_grid=legacy)
+        deepstack_features = [
+            [vision.keys.flatten(1) for vision in contexts],
+            [vision.context for vision in contexts],
+            [vision.mask for vision in contexts],
+        ]
+        if legacy:
+            deepstack_features.append([padded_slots(*size, sva.query_side).to(tokens[0].device) for size in sizes])
+        return PMCCambrianVisionOutput(pooler_output=tokens, deepstack_features=deepstack_features)
 
     def get_tower_features(self, pixels: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """
@@ -211,15 +172,19 @@ class PMCCambrianModel(PMCCambrianPreTrainedModel):
             `dict[str, torch.Tensor]`: tower name to `(images, aux_side**2, tower_dim)`.
 
         Raises:
-            `ValueError`: if the model has no such tower, or one of its towers gets no pixels.
+            `ValueError`: if the model has no such tower, or one of its towers gets no pixels, or NaN or infinite ones.
         """
         sva, features = self.config.sva_config, {}
         for name in sva.tower_names:
             if not hasattr(self.vision_towers, name):
                 raise ValueError(f"This model has no {name} tower: pass features through embed_vision_features.")
+            key = "pixel_values" if name == "siglip" else f"pixel_values_{name}"
             if pixels.get(name) is None:
-                key = "pixel_values" if name == "siglip" else f"pixel_values_{name}"
                 raise ValueError(f"No pixels for the {name} tower: {key} is missing.")
+            # Pixels need not come from the processor, which would have noticed.
+            torch_compilable_check(
+                torch.isfinite(pixels[name]).all(), f"{key} holds values that are NaN or infinite ({name} tower)."
+            )
         for name, side in zip(sva.tower_names, sva.aux_sides):
             trained = any(parameter.requires_grad for parameter in getattr(self.vision_towers, name).parameters())
             with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
@@ -259,11 +224,23 @@ class PMCCambrianModel(PMCCambrianPreTrainedModel):
         }
         return self.embed_vision_features(self.get_tower_features(pixels), image_sizes)
 
+    def _embed_tokens(self, input_ids: torch.LongTensor) -> torch.Tensor:
+        embed = self.get_input_embeddings()
+        if self.config.image_token_id >= embed.num_embeddings:
+            # A placeholder outside the vocabulary is as good as any other: its embedding is replaced.
+            input_ids = input_ids.masked_fill(input_ids == self.config.image_token_id, 0)
+        return embed(input_ids)
+
     def get_placeholder_mask(
         self, input_ids: torch.LongTensor | None, inputs_embeds: torch.Tensor, num_features: int
     ) -> torch.BoolTensor:
         """Positions of image tokens, `(batch, length)`; raises if their number differs from `num_features`."""
         if input_ids is None:
+            if self.config.image_token_id >= self.get_input_embeddings().num_embeddings:
+                raise ValueError(
+                    f"image_token_id {self.config.image_token_id} has no embedding, so image tokens cannot be found "
+                    "in inputs_embeds: pass input_ids."
+                )
             token = torch.full((), self.config.image_token_id, dtype=torch.long, device=inputs_embeds.device)
             mask = (inputs_embeds == self.get_input_embeddings()(token)).all(-1)
         else:
@@ -290,7 +267,7 @@ class PMCCambrianModel(PMCCambrianPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
         mm_encoder_outputs: dict[str, PMCCambrianVisionOutput] | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> PMCCambrianModelOutputWithPast:
         if (input_ids is None) ^ (inputs_embeds is not None):
             raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
@@ -302,13 +279,13 @@ class PMCCambrianModel(PMCCambrianPreTrainedModel):
             images = self.get_image_features(*pixels, image_sizes=image_sizes, return_dict=True)
 
         if inputs_embeds is None:
-            inputs_embeds = self.get_input_embeddings()(input_ids)
+            inputs_embeds = self._embed_tokens(input_ids)
         image_rows, vision = None, None
         if images is not None:
             tokens = torch.cat(list(images.pooler_output)).to(inputs_embeds.device, inputs_embeds.dtype)
             mask = self.get_placeholder_mask(input_ids, inputs_embeds, len(tokens))
             inputs_embeds = inputs_embeds.masked_scatter(mask.unsqueeze(-1), tokens)
-            image_rows, vision = self._vision_rows(mask, images)
+            image_rows, vision = self._vision_rows(mask, images, attention_mask, past_key_values)
 
         outputs = self.language_model(
             attention_mask=attention_mask,
@@ -328,10 +305,13 @@ class PMCCambrianModel(PMCCambrianPreTrainedModel):
             image_hidden_states=None if images is None else images.pooler_output,
         )
 
-    def _vision_rows(self, mask: torch.BoolTensor, images: PMCCambrianVisionOutput):
+    def _vision_rows(self, mask: torch.BoolTensor, images: PMCCambrianVisionOutput, attention_mask, past_key_values):
         """Image tokens that are no newline, as positions in the flattened batch, and what they look at."""
         if not self.language_model.sampler_layers:
             return None, None
+        if self.config.legacy_image_position is not None:
+            seen = 0 if past_key_values is None else past_key_values.get_seq_length()
+            return legacy_rows(self.config, mask, attention_mask, seen, images)
         keys, context, key_mask = (torch.cat(list(field)) for field in images.deepstack_features)
         latent = key_mask.any(dim=-1)
         rows = mask.flatten().nonzero().squeeze(-1)[latent.to(mask.device)]
@@ -341,7 +321,7 @@ class PMCCambrianModel(PMCCambrianPreTrainedModel):
         return rows, VisionContext(keys, context[latent], key_mask[latent])
 
 
-class PMCCambrianForConditionalGeneration(PMCCambrianPreTrainedModel, GenerationMixin):
+class PMCCambrianForConditionalGeneration(PMCCambrianPreTrainedModel, PMCCambrianGenerationMixin):
     """PMC-Cambrian with its language modelling head."""
 
     _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
@@ -377,7 +357,7 @@ class PMCCambrianForConditionalGeneration(PMCCambrianPreTrainedModel, Generation
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         mm_encoder_outputs: dict[str, PMCCambrianVisionOutput] | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> PMCCambrianCausalLMOutputWithPast:
         r"""
         Args:

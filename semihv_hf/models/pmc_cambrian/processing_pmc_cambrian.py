@@ -10,6 +10,9 @@ from .configuration_pmc_cambrian import num_image_tokens
 from .image_decoding_pmc_cambrian import flatten_images
 from .image_processing_pil_pmc_cambrian import PMCCambrianImageProcessorPil
 
+# Begins as the library's own message does, which callers look for.
+SAME_NUMBER = "The number of image tokens in the prompts should be the same as the number of images"
+
 
 class PMCCambrianProcessor(ProcessorMixin):
     r"""
@@ -46,6 +49,8 @@ class PMCCambrianProcessor(ProcessorMixin):
         if chat_template is None:
             chat_template = getattr(tokenizer, "chat_template", None)
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
+        # Written into every saved folder; set here, so that saving does not change what `to_dict` says.
+        self.auto_map = {self._auto_class: "processing_pmc_cambrian.PMCCambrianProcessor"}
 
     @classmethod
     def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs) -> list:
@@ -131,11 +136,13 @@ class PMCCambrianProcessor(ProcessorMixin):
 
     def _check_rows(self, rows: list, text: list[str]) -> None:
         if len(rows) != len(text):
-            raise ValueError(f"{len(rows)} lists of images were given for {len(text)} texts.")
+            raise ValueError(f"{SAME_NUMBER}. {len(rows)} lists of images were given for {len(text)} texts.")
         for index, (row, sample) in enumerate(zip(rows, text, strict=True)):
             found, wanted = len(row or []), sample.count(self.image_token)
             if found != wanted:
-                raise ValueError(f"Text {index} has {wanted} image tokens ({self.image_token}), but {found} images.")
+                raise ValueError(
+                    f"{SAME_NUMBER}. Text {index} has {wanted} image tokens ({self.image_token}), but {found} images."
+                )
 
     def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs) -> str:
         """The image token, once for every kept cell and row end of image `image_idx`."""

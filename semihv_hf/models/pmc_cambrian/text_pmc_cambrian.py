@@ -14,6 +14,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .configuration_pmc_cambrian import PMCCambrianSvaConfig
 from .sva_pmc_cambrian import PMCCambrianSvaLayer
 from .sva_pmc_cambrian import VisionContext
+from .sva_pmc_cambrian import init_sva_layer
 
 
 class PMCCambrianTextModel(LlamaModel):
@@ -22,9 +23,17 @@ class PMCCambrianTextModel(LlamaModel):
     def __init__(self, config, sva_config: PMCCambrianSvaConfig):
         super().__init__(config)
         self.sampler_layers = tuple(sva_config.sampler_layers)
+        self.sampler_initializer_range = sva_config.initializer_range
         self.vision_samplers = nn.ModuleList(
-            [PMCCambrianSvaLayer(sva_config, config.hidden_size) for _ in self.sampler_layers]
+            [PMCCambrianSvaLayer(sva_config, config.hidden_size, sva_config.query_side) for _ in self.sampler_layers]
         )
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        # The library asks the text model, not the one around it, for everything inside the text model.
+        super()._init_weights(module)
+        if isinstance(module, PMCCambrianSvaLayer):
+            init_sva_layer(module, self.sampler_initializer_range)
 
     @merge_with_config_defaults
     @capture_outputs

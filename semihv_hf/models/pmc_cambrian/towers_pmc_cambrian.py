@@ -8,6 +8,7 @@ from transformers import AutoModel
 from .configuration_pmc_cambrian import TOWER_NAMES
 from .configuration_pmc_cambrian import PMCCambrianConfig
 from .convnext_pmc_cambrian import PMCCambrianConvNextTower
+from .sva_pmc_cambrian import resize_maps
 
 
 class PMCCambrianVisionTowers(nn.Module):
@@ -26,11 +27,22 @@ class PMCCambrianVisionTowers(nn.Module):
             tower = build(tower_config)
             self.add_module(name, tower)
 
+    def unread_parts(self) -> nn.ModuleList:
+        """What the towers have but their features do not depend on: training it would wait for a gradient in vain."""
+        parts = nn.ModuleList()
+        if hasattr(self, "clip"):
+            parts += [self.clip.encoder.layers[-1], self.clip.post_layernorm]
+        if hasattr(self, "dino") and self.dino.embeddings.mask_token is not None:
+            parts.append(nn.ParameterList([self.dino.embeddings.mask_token]))
+        return parts
+
     def forward(self, name: str, pixel_values: torch.Tensor, side: int) -> torch.Tensor:
         tower = getattr(self, name)
         pixel_values = pixel_values.to(dtype=next(tower.parameters()).dtype)
         if name == "convnext":
-            return torch.cat([_resize(map_, side) for map_ in tower(pixel_values)], dim=1).flatten(2).transpose(1, 2)
+            return (
+                torch.cat([resize_maps(map_, side) for map_ in tower(pixel_values)], dim=1).flatten(2).transpose(1, 2)
+            )
         if name == "siglip":
             tokens = tower(pixel_values).last_hidden_state
         elif name == "clip":
@@ -41,10 +53,4 @@ class PMCCambrianVisionTowers(nn.Module):
         if grid == side:
             return tokens
         maps = tokens.transpose(1, 2).reshape(len(tokens), -1, grid, grid)
-        return _resize(maps, side).flatten(2).transpose(1, 2)
-
-
-def _resize(maps: torch.Tensor, side: int) -> torch.Tensor:
-    # In float32 whatever the tower's dtype, without antialiasing: what the released connector was trained on.
-    resized = nn.functional.interpolate(maps.float(), size=(side, side), mode="bilinear", align_corners=False)
-    return resized.to(maps.dtype)
+        return resize_maps(maps, side).flatten(2).transpose(1, 2)
