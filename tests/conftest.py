@@ -78,6 +78,20 @@ def semihv():
 
 
 @pytest.fixture(scope="session")
+def picture():
+    """Makes an image of random pixels: `picture(width, height, seed=0)`."""
+
+    import numpy as np
+    from PIL import Image
+
+    def make(width: int, height: int, seed: int = 0):
+        pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        return Image.fromarray(pixels)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def tiny_text_model(tmp_path_factory) -> Path:
     """A folder with a two-layer Llama of random weights and a byte-level tokenizer with SmolLM2's special tokens."""
     import torch

@@ -3,10 +3,8 @@
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 MODELS = Path(__file__).parents[1] / "models"
 if str(MODELS) not in sys.path:
@@ -64,17 +62,6 @@ def tiny_checkpoint(tmp_path_factory, tiny_model, tiny_processor) -> Path:
     from semihv_hf.models.export import save_checkpoint
 
     return save_checkpoint(tiny_model, tiny_processor, tmp_path_factory.mktemp("contract") / "tiny-cambrian")
-
-
-@pytest.fixture(scope="session")
-def picture():
-    """Makes an image of random pixels: `picture(width, height, seed=0)`."""
-
-    def make(width: int, height: int, seed: int = 0) -> Image.Image:
-        pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-        return Image.fromarray(pixels)
-
-    return make
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,6 @@
 """Small tokenizers of both families, and processors on them."""
 
-import numpy as np
 import pytest
-from PIL import Image
 
 TINY_TOWERS = {"siglip": {"size": 32}, "clip": {"size": 32}, "dino": {"size": 28}, "convnext": {"size": 48}}
 
@@ -93,14 +91,3 @@ def processor(tokenizer_dirs, family):
     from semihv_hf.models.assemble import build_processor
 
     return build_processor(tokenizer_dirs[family], TINY_TOWERS, 6, chat_template=family)
-
-
-@pytest.fixture(scope="session")
-def picture():
-    """Makes an image of random pixels: `picture(width, height, seed=0)`."""
-
-    def make(width: int, height: int, seed: int = 0) -> Image.Image:
-        pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-        return Image.fromarray(pixels)
-
-    return make
