@@ -155,7 +155,7 @@ def test_full_build(tmp_path):
     modalities = {row["modality"] for row in read(tmp_path, "benchmark", "test")}
     assert len(modalities) >= 8
     closed = [row for row in read(tmp_path, "benchmark", "test") if row["questions"][0]["answer_type"] == "closed"]
-    assert 380 <= len(closed) <= 480
+    assert 280 <= len(closed) <= 330
     by_template: dict[str, Counter] = {}
     for row in closed:
         by_template.setdefault(row["questions"][0]["template"], Counter())[row["messages"][1]["content"]] += 1
