@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semihv_hf.errors import SemiHVError
+from semihv_hf.evaluation.answering import first_line
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -290,10 +291,7 @@ def _loading(model_dir_or_id: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines() or [""]
-        raise SemiHVError(
-            f"The checkpoint {model_dir_or_id} cannot be loaded: {type(error).__name__}: {reason[0][:300]}"
-        ) from error
+        raise SemiHVError(f"The checkpoint {model_dir_or_id} cannot be loaded: {first_line(error)}") from error
 
 
 def _run(app: FastAPI, listener: socket.socket) -> None:

@@ -89,7 +89,8 @@ def convert_checkpoint(
         raise SemiHVError(f"{src} has no config.json.", "Point to the folder of a Cambrian checkpoint.")
     source_config = json.loads(config_file.read_text(encoding="utf-8"))
 
-    readers, shapes = _open(src, base_model)
+    base = None if base_model is None else _local(base_model)
+    readers, shapes = _open(src, base)
     settings = convert_config(source_config, shapes)
     sources = {"siglip": siglip, "clip": clip, "dino": dinov2, "convnext": convnext}
     towers = {}
@@ -101,7 +102,7 @@ def convert_checkpoint(
         towers[name] = TowerCheckpoint(name, place)
         settings[f"{name}_config"] = towers[name].config
 
-    tokenizer = _tokenizer(src, tokenizer, base_model)
+    tokenizer = _tokenizer(src, tokenizer, base)
     processor = _processor(settings, tokenizer)
     if image_token_id is None:
         image_token_id = getattr(processor, "image_token_id", 128003)
@@ -139,7 +140,7 @@ def convert_checkpoint(
     return report
 
 
-def _open(src: Path, base_model: str | os.PathLike | None) -> tuple[dict, dict]:
+def _open(src: Path, base_model: Path | None) -> tuple[dict, dict]:
     """Who reads which released key, and all shapes."""
     projector = src / PROJECTOR_FILE
     if base_model is None and projector.is_file() and not list(src.glob("*.safetensors")):
@@ -152,7 +153,7 @@ def _open(src: Path, base_model: str | os.PathLike | None) -> tuple[dict, dict]:
     else:
         if not projector.is_file():
             raise SemiHVError(f"A base model was given, but {src} has no {PROJECTOR_FILE}.", "Leave base_model out.")
-        parts = [CheckpointFolder(_local(base_model)), CheckpointFile(projector)]
+        parts = [CheckpointFolder(base_model), CheckpointFile(projector)]
     readers, shapes = {}, {}
     for part in parts:
         for key, shape in part.shapes.items():
@@ -173,10 +174,10 @@ def _local(place: str | os.PathLike) -> Path:
         raise SemiHVError(f"{place} is no folder and cannot be had from the Hub: {error}") from error
 
 
-def _tokenizer(src: Path, tokenizer: str | os.PathLike | None, base_model: str | os.PathLike | None) -> str | None:
+def _tokenizer(src: Path, tokenizer: str | os.PathLike | None, base_model: Path | None) -> str | None:
     if tokenizer is not None:
         return str(tokenizer)
-    for folder in (src, *([] if base_model is None else [_local(base_model)])):
+    for folder in (src, *([] if base_model is None else [base_model])):
         if any((folder / name).is_file() for name in TOKENIZER_FILES):
             return str(folder)
     return None
