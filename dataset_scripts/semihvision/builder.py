@@ -11,7 +11,7 @@ from pathlib import Path
 import datasets
 
 from semihv_hf.data.build import build
-from semihv_hf.data.schema import case_features, record_features
+from semihv_hf.data.features import case_features, record_features
 from semihv_hf.errors import SemiHVError
 
 VERSION = "0.1.0"

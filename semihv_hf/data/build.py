@@ -12,11 +12,14 @@ from typing import Any
 from ..errors import SemiHVError
 from ..files import write_json, write_text
 from .benchmark import benchmark_records
+from .checks import validate_case, validate_record
 from .deduplicate import drop_repeats
 from .expert_cases import expert_cases_without_image, expert_records
+from .features import case_features, record_features
+from .messages import message_text
 from .questions import Questions
 from .records import alignment_record, instruction_records
-from .schema import SPLITS, Case, Record, case_features, record_features, validate_case, validate_record
+from .schema import SPLITS, Case, Record
 from .shards import write_shards
 
 SOURCES = ("open_packages",)
@@ -152,7 +155,7 @@ def _template_counts(tables: Mapping[str, Mapping[str, Sequence[Record]]]) -> di
     for split, records in tables.get("benchmark", {}).items():
         answers: dict[str, Counter[str]] = {}
         for record in records:
-            answers.setdefault(record.questions[0].template, Counter())[record.messages[1]["content"]] += 1
+            answers.setdefault(record.questions[0].template, Counter())[message_text(record.messages[1])] += 1
         found[split] = {
             name: {
                 "rows": counts.total(),

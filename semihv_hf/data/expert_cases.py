@@ -9,7 +9,8 @@ from importlib.resources import files
 from typing import Any
 
 from ..errors import SemiHVError
-from .schema import Case, Provenance, Question, Record, content_id
+from .messages import message
+from .schema import Case, Provenance, QuestionTurn, Record, content_id
 
 NOTE = "written for this project; not clinical material"
 LETTERS = ("A", "B", "C", "D")
@@ -88,14 +89,14 @@ def _record(text: Mapping[str, Any], case: Case) -> Record:
     listed = "\n".join(f"{letter}. {options[letter]}" for letter in LETTERS)
     prompt = f"{text['vignette'].strip()}\n{text['question'].strip()}\n{listed}"
     answer = f"Answer: {text['answer']}. {options[text['answer']]}. {text['discussion'].strip()}"
-    messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+    messages = [message("user", prompt, len(case.images)), message("assistant", answer)]
     fact = case.fact(text["fact"])
     evidence = [NOTE] + ([f"{fact.name}: {fact.value} ({fact.source})"] if fact else [])
     source = fact.source if fact else NOTE
-    question = Question(0, TEMPLATE, "closed", list(LETTERS), text["fact"], source)
-    wrote = [Provenance(f"messages[{index}]", "human", "", text["title"], evidence) for index in (0, 1)]
+    question = QuestionTurn(0, TEMPLATE, "closed", list(LETTERS), text["fact"], source)
+    wrote = [Provenance(f"messages[{index}]", "", text["title"], evidence) for index in (0, 1)]
     modality = case.fact("modality")
     return Record(
         content_id(case.id, "case", prompt), case.id, case.source, case.source_id, case.licence, case.images, messages,
-        "case", modality.value if modality else "unknown", case.facts, [question], wrote,
+        ["human", "human"], "case", modality.value if modality else "unknown", case.facts, [question], wrote,
     )  # fmt: skip

@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .schema import Case, Fact, Question
+from .schema import Case, Fact, QuestionTurn
 
 PROMPT_VERSION = "question templates 1"
 
@@ -127,17 +127,17 @@ class Asked:
     fact: Fact
     value: str
 
-    def question(self, turn: int) -> Question:
+    def question(self, turn: int) -> QuestionTurn:
         """What a record keeps about the question.
 
         Args:
             turn (`int`): the index of the user message that asks it.
 
         Returns:
-            [`Question`]: the entry of `Record.questions`.
+            [`QuestionTurn`]: the entry of `Record.questions`.
         """
         kind = "open" if self.template.form == "open" else "closed"
-        return Question(turn, self.template.name, kind, list(self.options), self.fact.name, self.fact.source)
+        return QuestionTurn(turn, self.template.name, kind, list(self.options), self.fact.name, self.fact.source)
 
 
 def templates() -> tuple[Template, ...]:

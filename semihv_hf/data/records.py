@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 
+from .messages import message, message_text
 from .questions import PROMPT_VERSION, Asked, Questions, caption
 from .schema import Case, Provenance, Record, content_id
 
@@ -24,11 +25,11 @@ def alignment_record(case: Case) -> Record:
         [`Record`]: a record of task `"caption"`.
     """
     text = caption(case)
-    messages = [{"role": "user", "content": "Describe the image."}, {"role": "assistant", "content": text}]
+    messages = [message("user", "Describe the image.", len(case.images)), message("assistant", text)]
     evidence = [f"{fact.name}: {fact.value} ({fact.source})" for fact in case.facts]
     wrote = [
-        Provenance("messages[0]", "rule", prompt_version=PROMPT_VERSION),
-        Provenance("messages[1]", "rule", prompt_version=PROMPT_VERSION, evidence=evidence),
+        Provenance("messages[0]", prompt_version=PROMPT_VERSION),
+        Provenance("messages[1]", prompt_version=PROMPT_VERSION, evidence=evidence),
     ]
     return _record(case, "caption", messages, [], wrote)
 
@@ -45,14 +46,12 @@ def question_record(case: Case, asked: Sequence[Asked]) -> Record:
     """
     messages, questions, wrote = [], [], []
     for index, item in enumerate(asked):
-        messages.append({"role": "user", "content": item.text})
-        messages.append({"role": "assistant", "content": item.answer})
+        messages.append(message("user", item.text, len(case.images) if index == 0 else 0))
+        messages.append(message("assistant", item.answer))
         questions.append(item.question(2 * index))
         evidence = [f"{item.fact.name}: {item.fact.value} ({item.fact.source})"]
-        wrote.append(Provenance(f"messages[{2 * index}]", "rule", prompt_version=PROMPT_VERSION))
-        wrote.append(
-            Provenance(f"messages[{2 * index + 1}]", "rule", prompt_version=PROMPT_VERSION, evidence=evidence)
-        )
+        wrote.append(Provenance(f"messages[{2 * index}]", prompt_version=PROMPT_VERSION))
+        wrote.append(Provenance(f"messages[{2 * index + 1}]", prompt_version=PROMPT_VERSION, evidence=evidence))
     return _record(case, "vqa", messages, questions, wrote)
 
 
@@ -131,8 +130,9 @@ def _more_yes_no(case, by_fact, names, asked, questions, rng) -> list[Asked]:
 
 def _record(case: Case, task: str, messages: list, questions: list, provenance: list) -> Record:
     modality = case.fact("modality")
-    identity = content_id(case.id, task, *(message["content"] for message in messages))
+    identity = content_id(case.id, task, *map(message_text, messages))
     return Record(
-        identity, case.id, case.source, case.source_id, case.licence, case.images, messages, task,
+        identity, case.id, case.source, case.source_id, case.licence, case.images, messages,
+        ["rule"] * len(messages), task,
         modality.value if modality else "unknown", case.facts, questions, provenance,
     )  # fmt: skip

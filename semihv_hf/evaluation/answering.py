@@ -149,7 +149,8 @@ class Answerer:
         """Answers a batch.
 
         Args:
-            conversations (`list[tuple[list, list[dict]]]`): images and plain-string messages, one pair a question.
+            conversations (`list[tuple[list, list[dict]]]`): images and messages whose image
+                parts they fill, one pair a question.
 
         Returns:
             `list[Answer]`: one answer a question, in the same order.
@@ -180,15 +181,18 @@ class Answerer:
 
 
 def _with_images(images: list, messages: list[dict]) -> list[dict]:
-    """Puts the images at the start of the first user turn, as the training data has them."""
-    structured, placed = [], False
-    for message in messages:
-        content = [{"type": "text", "text": message["content"]}]
-        if message["role"] == "user" and not placed:
-            content = [{"type": "image", "image": image} for image in images] + content
-            placed = True
-        structured.append({"role": message["role"], "content": content})
-    return structured
+    """Fills the image parts of a conversation with images, in order."""
+    remaining = iter(images)
+    return [
+        {
+            "role": message["role"],
+            "content": [
+                {"type": "image", "image": next(remaining)} if part["type"] == "image" else part
+                for part in message["content"]
+            ],
+        }
+        for message in messages
+    ]
 
 
 def first_line(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from semihv_hf.data.messages import message_text
 from semihv_hf.evaluation.benchmarks import load_rows
 
 
@@ -57,7 +58,7 @@ def train_answers(data: str | Path, config: str = "instruction", split: str = "t
     """
     rows = load_rows(data, config, split, columns=["messages", "questions"])
     return AnswerCounts(
-        (question["template"], row["messages"][question["turn"] + 1]["content"])
+        (question["template"], message_text(row["messages"][question["turn"] + 1]))
         for row in rows
         for question in row["questions"]
     )

@@ -5,6 +5,7 @@ import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from semihv_hf.data.messages import message_text
 from semihv_hf.errors import SemiHVError
 
 
@@ -17,7 +18,7 @@ class Question:
         case_id (`str`): the case that the image belongs to.
         source_id (`str`): the case's name in its source.
         licence (`str`): the licence that the row carries.
-        messages (`list[dict]`): the conversation up to and including the question, plain strings.
+        messages (`list[dict]`): the conversation up to and including the question, its images as parts.
         question (`str`): the text of the last user turn.
         reference (`str`): the reference answer.
         answer_type (`str`): `"closed"`, `"open"`, or `"case"` for a case with a discussion.
@@ -144,7 +145,7 @@ def load_rows(data: str | Path, config: str, split: str, *, columns: list[str] |
 
 
 def _questions_of(record: dict) -> list[Question]:
-    messages = [{"role": m["role"], "content": m["content"]} for m in record["messages"]]
+    messages = record["messages"]
     asked = record.get("questions") or [_case_question(record, messages)]
     found = []
     for entry in asked:
@@ -158,8 +159,8 @@ def _questions_of(record: dict) -> list[Question]:
                 source_id=record["source_id"],
                 licence=record.get("licence") or "",
                 messages=messages[: turn + 1],
-                question=messages[turn]["content"],
-                reference=messages[turn + 1]["content"],
+                question=message_text(messages[turn]),
+                reference=message_text(messages[turn + 1]),
                 answer_type=entry["answer_type"],
                 options=list(entry.get("options") or []),
                 template=entry["template"],

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from semihv_hf.data.messages import message_text
 from semihv_hf.errors import SemiHVError
 from semihv_hf.evaluation.answering import Answerer, first_line, identify_model
 from semihv_hf.evaluation.benchmarks import Question, load_questions
@@ -208,7 +209,7 @@ def _open_batches(jobs: list[_Job | None], done: dict[str, dict], batch_size: in
     is padded with must not depend on where an earlier run was interrupted."""
     unique = {job.key: job for job in jobs if job is not None}
     by_length = sorted(
-        unique.values(), key=lambda job: (sum(len(m["content"]) for m in job.question.messages), job.key)
+        unique.values(), key=lambda job: (sum(len(message_text(m)) for m in job.question.messages), job.key)
     )
     batches = [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]
     return [batch for batch in batches if any(job.key not in done for job in batch)]

@@ -10,7 +10,7 @@ def conversation_lengths(dataset, processor) -> list[int]:
     Counts the tokens that each row will have.
 
     Args:
-        dataset (`datasets.Dataset`): rows with `messages` (plain strings) and `images`.
+        dataset (`datasets.Dataset`): rows with `messages` and `images`.
         processor (`ProcessorMixin`): a processor with a chat template, `image_token` and `_get_num_multimodal_tokens`.
 
     Returns:

@@ -6,8 +6,9 @@ import pytest
 
 from semihv_hf.data import benchmark
 from semihv_hf.data.benchmark import benchmark_records
+from semihv_hf.data.checks import validate_record
+from semihv_hf.data.messages import message_text
 from semihv_hf.data.questions import Questions, templates
-from semihv_hf.data.schema import validate_record
 
 
 @pytest.fixture
@@ -22,14 +23,14 @@ def test_rows_are_single_questions_in_the_fixed_wording(records):
     for record in records:
         validate_record(record.row())
         assert len(record.messages) == 2 and len(record.questions) == 1
-        assert record.messages[0]["content"].startswith(starts[record.questions[0].template])
+        assert message_text(record.messages[0]).startswith(starts[record.questions[0].template])
 
 
 def test_yes_and_no_are_equal_for_each_wording(records):
     by_text: dict[str, Counter] = {}
     for record in records:
         if record.questions[0].options == ["yes", "no"]:
-            by_text.setdefault(record.messages[0]["content"], Counter())[record.messages[1]["content"]] += 1
+            by_text.setdefault(message_text(record.messages[0]), Counter())[message_text(record.messages[1])] += 1
     assert len(by_text) >= 8
     for text, answers in by_text.items():
         assert answers["yes"] == answers["no"], text
@@ -38,7 +39,7 @@ def test_yes_and_no_are_equal_for_each_wording(records):
 def test_caps(records, kinds):
     cells, images, answers = Counter(), Counter(), Counter()
     for record in records:
-        template, answer = record.questions[0].template, record.messages[1]["content"]
+        template, answer = record.questions[0].template, message_text(record.messages[1])
         cells[template, answer, kinds[record.case_id]] += 1
         images[record.case_id] += 1
         answers[template, answer] += template.endswith("choice") or template.endswith("open")

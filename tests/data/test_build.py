@@ -8,7 +8,8 @@ import pyarrow.parquet
 import pytest
 
 from semihv_hf.data.build import build
-from semihv_hf.data.schema import validate_case, validate_record
+from semihv_hf.data.checks import validate_case, validate_record
+from semihv_hf.data.messages import message_text
 from semihv_hf.errors import SemiHVError
 from semihv_hf.packages import fetch_package
 
@@ -158,7 +159,7 @@ def test_full_build(tmp_path):
     assert 280 <= len(closed) <= 330
     by_template: dict[str, Counter] = {}
     for row in closed:
-        by_template.setdefault(row["questions"][0]["template"], Counter())[row["messages"][1]["content"]] += 1
+        by_template.setdefault(row["questions"][0]["template"], Counter())[message_text(row["messages"][1])] += 1
     majority = sum(max(answers.values()) for answers in by_template.values()) / len(closed)
     assert majority < 0.43
     assert report["expert_cases_without_image"] == []

@@ -2,8 +2,10 @@
 
 from collections import Counter
 
+from semihv_hf.data.checks import validate_record
 from semihv_hf.data.expert_cases import LETTERS, NOTE, expert_cases_without_image, expert_records, load_expert_cases
-from semihv_hf.data.schema import Fact, validate_record
+from semihv_hf.data.messages import message_text
+from semihv_hf.data.schema import Fact
 
 
 def test_cases_are_well_formed_and_the_letters_are_spread():
@@ -22,9 +24,10 @@ def test_record_of_a_case(make_case):
     image = make_case(1, "test", modality="ultrasound", body_part="heart")
     (record,) = expert_records([image], {image.id: "ultrasound"})
     validate_record(record.row())
-    assert record.task == "case" and record.messages[1]["content"].startswith("Answer: A. Echocardiography")
-    assert record.messages[0]["content"].count("\n") >= 5
-    assert all(item.author == "human" and NOTE in item.evidence for item in record.provenance)
+    assert record.task == "case" and message_text(record.messages[1]).startswith("Answer: A. Echocardiography")
+    assert message_text(record.messages[0]).count("\n") >= 5
+    assert record.annotation == ["human", "human"]
+    assert all(NOTE in item.evidence for item in record.provenance)
     missing = expert_cases_without_image([record])
     assert len(missing) == len(load_expert_cases()) - 1 and "moving picture of the heart" not in missing
 

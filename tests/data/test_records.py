@@ -2,9 +2,10 @@
 
 from collections import Counter
 
+from semihv_hf.data.checks import validate_record
+from semihv_hf.data.messages import count_images, message_text
 from semihv_hf.data.questions import Questions
 from semihv_hf.data.records import alignment_record, instruction_records
-from semihv_hf.data.schema import validate_record
 
 
 def all_records(cases, seed=0):
@@ -15,7 +16,7 @@ def all_records(cases, seed=0):
 def test_records_are_valid_and_repeat_a_fact_only_as_another_yes_or_no(cases):
     for record in all_records(cases):
         validate_record(record.row())
-        texts = [record.messages[question.turn]["content"] for question in record.questions]
+        texts = [message_text(record.messages[question.turn]) for question in record.questions]
         assert len(set(texts)) == len(texts) <= 6
         asked = Counter(question.fact for question in record.questions)
         assert len(asked) <= 4 and max(asked.values()) <= 2
@@ -23,7 +24,7 @@ def test_records_are_valid_and_repeat_a_fact_only_as_another_yes_or_no(cases):
             forms = [question.options for question in record.questions if question.fact == fact]
             assert times == 1 or ["yes", "no"] in forms
         for question in record.questions:
-            answer = record.messages[question.turn + 1]["content"]
+            answer = message_text(record.messages[question.turn + 1])
             assert not question.options or answer in question.options
 
 
@@ -35,7 +36,7 @@ def test_most_questions_are_closed_and_yes_is_as_common_as_no(cases):
                 turns[question.answer_type] += 1
                 if question.options == ["yes", "no"]:
                     yes_no += 1
-                    answers[record.messages[question.turn + 1]["content"]] += 1
+                    answers[message_text(record.messages[question.turn + 1])] += 1
     assert 0.85 < turns["closed"] / turns.total() < 0.97
     assert 0.5 < yes_no / turns.total() < 0.85
     assert 0.42 < answers["yes"] / answers.total() < 0.58
@@ -52,13 +53,14 @@ def test_conversations_about_an_image_differ_and_do_not_depend_on_other_images(c
 
 def test_no_marker_stands_in_a_message(cases):
     for record in [*all_records(cases), *map(alignment_record, cases)]:
-        assert not any("<image" in message["content"] for message in record.messages)
+        assert not any("<image" in message_text(message) for message in record.messages)
+        assert count_images(record.messages) == count_images(record.messages[:1]) == len(record.images) == 1
 
 
 def test_alignment_record_gives_its_evidence(cases):
     record = alignment_record(cases[0])
     validate_record(record.row())
-    assert record.messages[0]["content"] == "Describe the image."
+    assert message_text(record.messages[0]) == "Describe the image."
     assert record.provenance[1].evidence[0] == "modality: MRI (source of modality)"
 
 
@@ -71,5 +73,5 @@ def test_a_rare_finding_is_heard_as_often_as_its_absence(make_case):
     for record in all_records(cases):
         for question in record.questions:
             if question.fact == "lesion":
-                answers[record.messages[question.turn + 1]["content"]] += 1
+                answers[message_text(record.messages[question.turn + 1])] += 1
     assert 0.35 < answers["yes"] / answers.total() < 0.65 and answers.total() > 60

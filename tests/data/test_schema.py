@@ -4,19 +4,19 @@ import copy
 
 import pytest
 
+from semihv_hf.data.checks import validate_case, validate_record
+from semihv_hf.data.features import case_features, record_features
+from semihv_hf.data.messages import message
 from semihv_hf.data.schema import (
     Case,
     Fact,
     Provenance,
-    Question,
+    QuestionTurn,
     Record,
+    Region,
     Text,
-    case_features,
     case_id,
     content_id,
-    record_features,
-    validate_case,
-    validate_record,
 )
 from semihv_hf.errors import SemiHVError
 
@@ -25,16 +25,17 @@ FACT = Fact("modality", "CT", "DICOM (0008,0060) Modality")
 
 def case() -> dict:
     return Case(
-        "1", "pydicom", "a.dcm", "p1", "train", "MIT", [b"png"], [FACT], [Text("report", "Normal.", "human")]
-    ).row()
+        "1", "pydicom", "a.dcm", "p1", "train", "MIT", [b"png"], [FACT], [Text("report", "Normal.", "human")],
+        [Region(0, "lesion", [1.0, 2.0, 3.0, 4.0], "the table's box")],
+    ).row()  # fmt: skip
 
 
 def record() -> dict:
-    messages = [{"role": "user", "content": "Is this a CT scan?"}, {"role": "assistant", "content": "yes"}]
-    question = Question(0, "modality_yes_no", "closed", ["yes", "no"], "modality", FACT.source)
+    messages = [message("user", "Is this a CT scan?", 1), message("assistant", "yes")]
+    question = QuestionTurn(0, "modality_yes_no", "closed", ["yes", "no"], "modality", FACT.source)
     return Record(
-        "1", "2", "pydicom", "a.dcm", "MIT", [b"png"], messages, "vqa", "CT", [FACT], [question],
-        [Provenance("messages[1]", "rule")],
+        "1", "2", "pydicom", "a.dcm", "MIT", [b"png"], messages, ["rule", "rule"], "vqa", "CT", [FACT],
+        [question], [Provenance("messages[1]", "", "rules 1")],
     ).row()  # fmt: skip
 
 
@@ -57,16 +58,26 @@ def test_valid_rows_pass():
     validate_record(record())
 
 
+def test_a_case_may_be_text_alone_but_not_nothing():
+    text = {**case(), "images": [], "regions": []}
+    validate_case(text)
+    with pytest.raises(SemiHVError, match="images is empty"):
+        validate_case({**text, "texts": []})
+
+
 @pytest.mark.parametrize(
     ("path", "value", "named"),
     [
         ("id", ..., "id is missing"),
         ("licence", " ", "licence is ' '"),
         ("split", "dev", "split is 'dev', not one of train, validation, test"),
-        ("images", [], "images is empty"),
         ("images.0.bytes", b"", r"images\[0\] has no bytes"),
         ("facts.0.source", "", r"facts\[0\].source"),
-        ("texts.0.author", "robot", r"texts\[0\].author is 'robot'"),
+        ("texts.0.annotation", "robot", r"texts\[0\].annotation is 'robot'"),
+        ("texts.0.image", 1, r"texts\[0\].image is 1"),
+        ("regions.0.image", 1, r"regions\[0\].image is 1"),
+        ("regions.0.box", [3.0, 2.0, 3.0, 4.0], r"regions\[0\].box is"),
+        ("regions.0.label", "", r"regions\[0\].label"),
         ("texts", None, "texts is missing"),
     ],
 )
@@ -83,13 +94,19 @@ def test_wrong_case_is_refused_by_name(path, value, named):
         ("messages", [], "messages is empty"),
         ("messages.1.role", "user", r"messages\[1\].role is not 'assistant'"),
         ("messages.0.content", None, r"messages\[0\].content is missing"),
+        ("messages.0.content", [], r"messages\[0\].content is empty"),
+        ("messages.0.content.0.type", "text", r"messages\[0\].content\[0\].text is missing"),
+        ("messages.0.content.1.type", "image", r"messages\[0\].content\[1\].text must be null"),
+        ("images", [], "messages show 1 images, but the row has 0"),
+        ("annotation", ["rule"], "annotation is"),
+        ("annotation.1", "robot", "annotation is"),
         ("questions.0.turn", 1, r"questions\[0\].turn is 1"),
         ("questions.0.options", [], r"questions\[0\].options needs at least two"),
         ("questions.0.options", ["yes", "yes"], r"questions\[0\].options needs at least two"),
         ("questions.0.answer_type", "open", r"questions\[0\].options must be empty"),
         ("questions.0.answer_type", "maybe", r"questions\[0\].answer_type"),
         ("questions.0.fact_source", "", r"questions\[0\].fact_source"),
-        ("provenance.0.author", "", r"provenance\[0\].author"),
+        ("provenance.0.field", "", r"provenance\[0\].field"),
     ],
 )
 def test_wrong_record_is_refused_by_name(path, value, named):

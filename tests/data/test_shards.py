@@ -4,7 +4,8 @@ import pyarrow.parquet
 import pytest
 
 from semihv_hf.data import shards
-from semihv_hf.data.schema import Case, Fact, case_features
+from semihv_hf.data.features import case_features
+from semihv_hf.data.schema import Case, Fact
 
 
 def rows(count: int):

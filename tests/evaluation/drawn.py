@@ -3,6 +3,8 @@
 import io
 import random
 
+from semihv_hf.data.messages import message
+
 MODALITIES = ("CT", "MRI", "X-ray")
 PLANES = ("axial", "coronal")
 
@@ -32,7 +34,8 @@ def record(case: dict, question: str, answer: str, template: str, options: list[
         "source_id": case["source_id"],
         "licence": "CC0-1.0",
         "images": [{"bytes": case["image"], "path": None}],
-        "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}],
+        "messages": [message("user", question, 1), message("assistant", answer)],
+        "annotation": ["rule", "rule"],
         "task": "vqa",
         "modality": case["modality"],
         "facts": [{"name": "modality", "value": case["modality"], "source": "drawn so"}],
@@ -46,9 +49,7 @@ def record(case: dict, question: str, answer: str, template: str, options: list[
                 "fact_source": "drawn so",
             }
         ],
-        "provenance": [
-            {"field": "messages[1]", "author": "rule", "model": "", "prompt_version": "1", "evidence": ["drawn so"]}
-        ],
+        "provenance": [{"field": "messages[1]", "model": "", "prompt_version": "1", "evidence": ["drawn so"]}],
     }
 
 
@@ -79,7 +80,7 @@ def write_dataset(folder, rows_of_config: dict[str, dict[str, list[dict]]]) -> N
     """Writes Parquet shards and a card in the layout of `semihv build`."""
     from datasets import Dataset
 
-    from semihv_hf.data.schema import record_features
+    from semihv_hf.data.features import record_features
 
     card = ["---", "configs:"]
     for config, splits in rows_of_config.items():

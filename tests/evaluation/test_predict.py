@@ -12,6 +12,7 @@ import torch
 from drawn import drawn_cases, records_of, save_tiny_model, write_dataset
 from PIL import Image
 
+from semihv_hf.data.messages import message, message_text
 from semihv_hf.errors import SemiHVError
 from semihv_hf.evaluation.answering import Answerer, identify_model
 from semihv_hf.evaluation.benchmarks import load_questions
@@ -65,7 +66,7 @@ def test_a_blank_answer_is_the_answer_to_a_plain_image_of_the_same_size(dataset,
     colour = pad_colour(answerer.processor)
     for row in blank[::5]:
         plain = Image.new("RGB", sizes[row["case_id"]], colour)
-        [answer] = answerer.answer([([plain], [{"role": "user", "content": row["question"]}])])
+        [answer] = answerer.answer([([plain], [message("user", row["question"], 1)])])
         assert answer.text == row["prediction"]
     assert any(one["prediction"] != other["prediction"] for one, other in zip(blank, image, strict=True))
 
@@ -77,7 +78,7 @@ def test_a_shuffled_answer_is_the_answer_to_the_image_that_the_row_names(dataset
     images = {question.case_id: question.open_images() for question in load_questions(dataset, "benchmark", "test")}
     answerer = Answerer.load(tiny_model)
     for row in rows[::5]:
-        messages = [{"role": "user", "content": row["question"]}]
+        messages = [message("user", row["question"], 1)]
         [answer] = answerer.answer([(images[row["image_case_id"]], messages)])
         assert answer.text == row["prediction"]
 
@@ -200,7 +201,7 @@ def test_a_batch_that_runs_out_of_memory_is_tried_one_by_one(
     def small_memory(self, conversations):
         if len(conversations) > 1:
             raise torch.OutOfMemoryError("out of memory")
-        if "MRI?" in conversations[0][1][0]["content"] and conversations[0][0][0].size == (48, 32):
+        if "MRI?" in message_text(conversations[0][1][0]) and conversations[0][0][0].size == (48, 32):
             raise torch.OutOfMemoryError("out of memory")
         return answer(self, conversations)
 
@@ -246,14 +247,14 @@ def test_cases_are_asked_whole(dataset, tiny_model, tmp_path, read_rows):
 
 def test_bad_settings_are_named(dataset, tiny_model, tmp_path):
     out = tmp_path / "image.jsonl"
-    for options, message in (
+    for options, named in (
         ({"condition": "blnk"}, "Unknown condition 'blnk'"),
         ({"config": "bench"}, "no config 'bench'"),
         ({"split": "tset"}, "'tset'"),
         ({"precision": "fp8"}, "Unknown precision 'fp8'"),
         ({"batch_size": 0}, "at least 1"),
     ):
-        with pytest.raises(SemiHVError, match=message):
+        with pytest.raises(SemiHVError, match=named):
             predict(tiny_model, dataset, out, progress=False, **options)
     with pytest.raises(SemiHVError, match="config.json"):
         predict(tmp_path, dataset, out, progress=False)

@@ -3,9 +3,11 @@
 import io
 
 import pytest
-from datasets import Dataset, Features, Image, List, Value
+from datasets import Dataset, Features
 from PIL import Image as PILImage
 
+from semihv_hf.data.features import record_features
+from semihv_hf.data.messages import message
 from semihv_hf.training.lengths import conversation_lengths
 
 
@@ -17,12 +19,13 @@ def png(width, height):
 
 @pytest.fixture
 def rows():
-    turn = [{"role": "user", "content": "Is this a CT?"}, {"role": "assistant", "content": "no"}]
-    features = Features(
-        {"messages": List({"role": Value("string"), "content": Value("string")}), "images": List(Image())}
-    )
+    def turn(images):
+        return [message("user", "Is this a CT?", images), message("assistant", "no")]
+
+    features = Features({name: record_features()[name] for name in ("messages", "images")})
     images = [[png(60, 40)], [], [png(40, 60), png(10, 200)]]
-    return Dataset.from_dict({"messages": [turn, turn, turn + turn], "images": images}, features=features)
+    messages = [turn(1), turn(0), turn(1) + turn(1)]
+    return Dataset.from_dict({"messages": messages, "images": images}, features=features)
 
 
 def test_lengths_equal_what_the_processor_returns(rows, tiny_text_model):

@@ -1,0 +1,168 @@
+"""Tables of a release, row by row: memory stays the same however long they are."""
+
+import csv
+import io
+import json
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from .release import Release
+
+_BLANK = " \t\r\n"
+
+
+def csv_rows(release: Release, name: str, *, delimiter: str = ",") -> Iterator[dict[str, str]]:
+    """Reads a CSV file, plain or gzip, with or without a byte order mark.
+
+    Args:
+        release ([`Release`]): the release.
+        name (`str`): the file, relative to the release.
+        delimiter (`str`, *optional*, defaults to `","`): what parts the columns.
+
+    Yields:
+        `dict[str, str]`: one row, by the names of the header without blanks around them. Cells that a short row lacks
+        are `""`; cells beyond the header are under the key `""`, so that a reader can refuse such a row.
+    """
+    csv.field_size_limit(sys.maxsize)  # reports exceed the module's 128 kB
+    with release.open_text(name) as file:
+        rows = csv.reader(file, delimiter=delimiter)
+        header = [column.strip() for column in next(rows, [])]
+        for row in rows:
+            if not row:
+                continue
+            cells = dict(zip(header, row + [""] * (len(header) - len(row))))
+            if len(row) > len(header):
+                cells[""] = delimiter.join(row[len(header) :])
+            yield cells
+
+
+def json_rows(release: Release, name: str, *, path: str = "item") -> Iterator[Any]:
+    """Reads the elements of a JSON array, or the lines of a JSON-lines file, one at a time.
+
+    Args:
+        release ([`Release`]): the release.
+        name (`str`): the file, relative to the release.
+        path (`str`, *optional*, defaults to `"item"`): where the elements stand, in the words of ijson; `"item"` is
+            the array that makes up the file.
+
+    Yields:
+        `Any`: one element.
+
+    Raises:
+        `ValueError`: the file is damaged at that place; what came before was yielded.
+    """
+    import ijson
+
+    with release.open_text(name) as text:
+        first = _first_character(text)
+    if path == "item" and first == "{":  # a file of lines is told by its content: suffixes are not reliable
+        with release.open_text(name) as text:
+            for line in text:
+                if line.strip(_BLANK):
+                    yield json.loads(line)
+        return
+    with release.open_text(name) as text:
+        try:
+            yield from ijson.items(_Utf8(text), path, use_float=True)
+        except ijson.JSONError as error:
+            raise ValueError(f"{name} is no valid JSON: {error}") from error
+
+
+def _first_character(text: io.TextIOBase) -> str:
+    while character := text.read(1):
+        if character not in _BLANK:
+            return character
+    return ""
+
+
+class _Utf8:
+    """Text as the bytes that ijson reads, past the byte order mark that it would stumble over."""
+
+    def __init__(self, text: io.TextIOBase):
+        self.text = text
+
+    def read(self, size: int) -> bytes:
+        return self.text.read(size).encode() if size else b""
+
+
+class DiskTable:
+    """A table on disk for joins and for what was seen already; it is deleted when it is closed.
+
+    Args:
+        rows (`Iterable[tuple[str, Any]]`, *optional*): keys and values that JSON can hold; a key may repeat.
+    """
+
+    def __init__(self, rows: Iterable[tuple[str, Any]] = ()):
+        self._folder = tempfile.TemporaryDirectory(prefix="semihv-table-")
+        self._database = sqlite3.connect(Path(self._folder.name) / "table.sqlite")
+        # Nothing here outlives the process, so nothing needs to reach the disk in order.
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute("PRAGMA synchronous = OFF")
+        self._database.execute("PRAGMA cache_size = -16384")
+        self._database.execute("CREATE TABLE entries (key TEXT, value TEXT)")
+        self._database.executemany(
+            "INSERT INTO entries VALUES (?, ?)", ((key, json.dumps(value)) for key, value in rows)
+        )
+        self._database.execute("CREATE INDEX by_key ON entries (key)")
+
+    def __enter__(self) -> "DiskTable":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Deletes the table."""
+        self._database.close()
+        self._folder.cleanup()
+
+    def all(self, key: str) -> list[Any]:
+        """The values of a key, in the order in which they came.
+
+        Args:
+            key (`str`): the key.
+
+        Returns:
+            `list`: empty where there are none.
+        """
+        rows = self._database.execute("SELECT value FROM entries WHERE key = ? ORDER BY rowid", (key,))
+        return [json.loads(value) for (value,) in rows]
+
+    def get(self, key: str) -> Any:
+        """The first value of a key.
+
+        Args:
+            key (`str`): the key.
+
+        Returns:
+            `Any`: `None` where there is none.
+        """
+        return next(iter(self.all(key)), None)
+
+    def add(self, key: str, value: Any = None) -> bool:
+        """Adds an entry unless the key is there.
+
+        Args:
+            key (`str`): the key.
+            value (`Any`, *optional*): what JSON can hold.
+
+        Returns:
+            `bool`: whether the key was new.
+        """
+        if self._database.execute("SELECT 1 FROM entries WHERE key = ? LIMIT 1", (key,)).fetchone():
+            return False
+        self._database.execute("INSERT INTO entries VALUES (?, ?)", (key, json.dumps(value)))
+        return True
+
+    def keys(self) -> Iterator[str]:
+        """The different keys in the order in which each came first.
+
+        Yields:
+            `str`: a key.
+        """
+        rows = self._database.execute("SELECT key FROM entries GROUP BY key ORDER BY min(rowid)")
+        yield from (key for (key,) in rows)
