@@ -13,3 +13,16 @@ class SemiHVError(Exception):
         self.what = what
         self.do = do
         super().__init__(what if do is None else f"{what} {do}")
+
+
+def first_line(error: BaseException) -> str:
+    """Shortens an exception to one line that can be kept in a row or a message.
+
+    Args:
+        error (`BaseException`): the exception.
+
+    Returns:
+        `str`: its type and the first line of its message.
+    """
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

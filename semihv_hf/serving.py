@@ -17,8 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semihv_hf.errors import SemiHVError
-from semihv_hf.evaluation.answering import first_line
+from semihv_hf.errors import SemiHVError, first_line
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

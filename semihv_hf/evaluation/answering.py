@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semihv_hf.errors import SemiHVError
+from semihv_hf.errors import SemiHVError, first_line
 
 PRECISIONS = ("auto", "float32", "bf16")
 # Everything that can change an answer; cards, logs, optimizer states and the like cannot.
@@ -193,16 +193,3 @@ def _with_images(images: list, messages: list[dict]) -> list[dict]:
         }
         for message in messages
     ]
-
-
-def first_line(error: BaseException) -> str:
-    """Shortens an exception to one line that can be kept in a row.
-
-    Args:
-        error (`BaseException`): the exception.
-
-    Returns:
-        `str`: its type and the first line of its message.
-    """
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semihv_hf.data.messages import message_text
-from semihv_hf.errors import SemiHVError
-from semihv_hf.evaluation.answering import Answerer, first_line, identify_model
+from semihv_hf.errors import SemiHVError, first_line
+from semihv_hf.evaluation.answering import Answerer, identify_model
 from semihv_hf.evaluation.benchmarks import Question, load_questions
 from semihv_hf.evaluation.conditions import blank_like, check_condition, pad_colour, shown_images
 from semihv_hf.evaluation.journal import Journal

