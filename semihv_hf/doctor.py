@@ -12,6 +12,8 @@ DISTRIBUTION = "semihv-hf"
 EXTRAS = {
     "train": "training recipes and the quickstart",
     "deepspeed": "training on several GPUs with ZeRO",
+    "deidentify": "DICOM headers without what they say about people",
+    "ray": "building a dataset on several machines",
     "curate": "instruction records written with retrieval",
     "judge": "answers judged by a language model",
     "review": "the page on which clinicians review records",

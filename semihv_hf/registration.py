@@ -40,7 +40,7 @@ def _registrations() -> dict[str, Callable[[], None]]:
         "transformers.models.auto.modeling_auto": _register_models,
         "transformers.models.auto.image_processing_auto": _register_image_processors,
         "transformers.models.auto.processing_auto": _register_processor,
-        "datasets.packaged_modules": _register_datasets,
+        "datasets": _register_datasets,  # which of its modules keeps the table is checked there
     }
 
 
@@ -90,16 +90,11 @@ def _register_processor() -> None:
 
 
 def _register_datasets() -> None:
-    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
+    import datasets
 
-    from semihv_hf.resources import resource_dir
+    from semihv_hf.dataset_names import register_builders
 
-    package = Path(__file__).parent
-    helpers = [package / "data", package / "packages.py"]
-    for builder in sorted(resource_dir("dataset_scripts").glob("*/builder.py")):
-        name = builder.parent.name
-        module = f"semihv_hf.dataset_scripts.{name}.builder"
-        _PACKAGED_DATASETS_MODULES[name] = (module, sources_hash([builder.parent, *helpers]))
+    register_builders(datasets)
 
 
 def sources_hash(places: Iterable[Path]) -> str:
@@ -108,14 +103,14 @@ def sources_hash(places: Iterable[Path]) -> str:
     datasets notices a changed builder but not a changed helper, and would then serve rows of the older code.
 
     Args:
-        places (`Iterable[Path]`): Python files, and folders whose Python files all count.
+        places (`Iterable[Path]`): files, and folders whose Python and YAML files all count.
 
     Returns:
         `str`: 64 hex digits.
     """
     digest = hashlib.sha256()
     for place in places:
-        files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
+        files = sorted(file for kind in ("*.py", "*.yaml") for file in place.rglob(kind)) if place.is_dir() else [place]
         for file in files:
             digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()

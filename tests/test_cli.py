@@ -7,7 +7,10 @@ import pytest
 
 from semihv_hf import cli
 
-VERBS = ("quickstart", "build", "predict", "score", "report", "serve", "convert", "doctor")
+VERBS = (
+    *("quickstart", "build", "benchmark", "sources", "deidentify", "predict", "score", "report", "serve", "convert"),
+    "doctor",
+)
 
 
 def test_help_is_quick_and_lists_the_verbs(semihv):

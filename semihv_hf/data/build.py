@@ -1,193 +1,101 @@
-"""From a source to a dataset folder: cases, records, card, report."""
+"""From a source to a dataset folder that `load_dataset` reads: the one way in."""
 
-import hashlib
-import json
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SemiHVError
-from ..files import write_json, write_text
-from .benchmark import benchmark_records
-from .checks import validate_case, validate_record
-from .deduplicate import drop_repeats
-from .expert_cases import expert_cases_without_image, expert_records
-from .features import case_features, record_features
-from .messages import message_text
-from .questions import Questions
-from .records import alignment_record, instruction_records
-from .schema import SPLITS, Case, Record
-from .shards import write_shards
+from .skips import MAX_SKIPPED
+from .sources import ADAPTERS
 
-SOURCES = ("open_packages",)
+if TYPE_CHECKING:
+    from .attestations import Attestation
+    from .sources.base import Source
+
+OPEN_PACKAGES = "open_packages"
+SOURCES = (OPEN_PACKAGES, *ADAPTERS)
 
 
 def build(
-    source: str,
+    source: "str | type[Source]",
     out_dir: str | Path,
     *,
-    cache_dir: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    engine: str = "local",
+    workers: int | None = None,
+    max_skipped: float = MAX_SKIPPED,
+    held_out: float = 0.0,
     seed: int = 0,
     limit: int | None = None,
-    packages: Sequence[str] | None = None,
+    attestation: "Attestation | None" = None,
+    overwrite: bool = False,
     progress: bool = True,
+    cache_dir: str | Path | None = None,
+    packages: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Builds a dataset folder that `load_dataset(out_dir, config)` reads.
 
+    A release is read by several processes, block by block. A build that was killed, at whatever moment, goes on when
+    it is called again in the same way, and its folder is then byte for byte that of an undisturbed one; so are
+    folders that other numbers of workers, or another engine, have built.
+
     Args:
-        source (`str`): `"open_packages"`.
-        out_dir (`str` or `pathlib.Path`): the folder to write; shards of an earlier build in it are replaced.
-        cache_dir (`str` or `pathlib.Path`, *optional*): where fetched packages are kept.
-        seed (`int`, *optional*, defaults to 0): places tiles, chooses and orders questions.
-        limit (`int`, *optional*): at most so many cases per image kind and split.
-        packages (`Sequence[str]`, *optional*): only images of these packages.
+        source (`str` or `type[Source]`): one of `SOURCES`, or an adapter of your own.
+        out_dir (`str` or `pathlib.Path`): the folder to write.
+        data_dir (`str` or `pathlib.Path`, *optional*): the folder of the release; every source but `"open_packages"`
+            needs it.
+        options (`Mapping[str, Any]`, *optional*): the adapter's own options.
+        engine (`str`, *optional*, defaults to `"local"`): `"local"` for processes of this machine, `"ray"` for a Ray
+            cluster whose machines all see `data_dir` and `out_dir`.
+        workers (`int`, *optional*): how many processes at most; by default one a processor. As elsewhere with Python's
+            processes, a script that asks for several must call this under `if __name__ == "__main__":`.
+        max_skipped (`float`, *optional*, defaults to 0.01): the share of a release that may be damaged, 0 to 1. What
+            is left out by a rule of the source does not count.
+        held_out (`float`, *optional*, defaults to 0.0): the share of patients or articles for the test split, where
+            the release states no split.
+        seed (`int`, *optional*, defaults to 0): chooses them; for `"open_packages"` it places tiles, chooses and
+            orders questions.
+        limit (`int`, *optional*): only the first items of the release; for `"open_packages"` at most so many cases per
+            image kind and split.
+        attestation ([`Attestation`], *optional*): a signed statement, kept in the manifest where it opened the gate.
+        overwrite (`bool`, *optional*, defaults to `False`): whether another build in `out_dir` may be thrown away.
         progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar.
+        cache_dir (`str` or `pathlib.Path`, *optional*): where fetched packages are kept; for `"open_packages"` only.
+        packages (`Sequence[str]`, *optional*): only images of these packages; for `"open_packages"` only.
 
     Returns:
-        `dict`: the build report: counts per config, kind and split, what was skipped and why, seconds.
+        `dict`: the build report, see [`semihv_hf.data.building.report.build_report`], and `seconds`.
 
     Raises:
-        `SemiHVError`: the source is unknown, a package cannot be fetched, or a row is not valid.
+        `SemiHVError`: the source is unknown or may not be used, the folder is not its release, too much of it is
+            damaged, or `out_dir` holds another build.
     """
-    if source not in SOURCES:
+    if source == OPEN_PACKAGES:
+        from .sources.open_packages.build import build_open_packages
+
+        return build_open_packages(
+            out_dir, cache_dir=cache_dir, seed=seed, limit=limit, packages=packages, progress=progress
+        )
+    if isinstance(source, str) and source not in ADAPTERS:
         raise SemiHVError(f"Unknown source {source!r}.", f"Known are: {', '.join(SOURCES)}.")
-    from .card import dataset_card
-    from .sources.open_packages.adapter import adapt
+    if data_dir is None:
+        name = source if isinstance(source, str) else source.name
+        raise SemiHVError(f"The source {name} needs the folder of its release.", "Pass data_dir, or --data-dir.")
+    from .building.release import build_release
 
-    started = time.perf_counter()
-    out = Path(out_dir)
-    with _progress(progress) as tell:
-        adapted = adapt(names=packages, cache_dir=cache_dir, seed=seed, limit=limit, on_step=tell)
-    if not adapted.cases:
-        raise SemiHVError(f"Source {source!r} gave no image that can be read.", "See the list of skipped files.")
-    read = time.perf_counter()
-    cases, repeats = drop_repeats(adapted.cases)
-    tables = _tables(cases, adapted.kinds, seed)
-    shards = _write(tables, out)
-    report = {
-        "source": source,
-        "seed": seed,
-        "limit": limit,
-        "images": len(cases),
-        "rows": {config: {split: len(rows) for split, rows in splits.items()} for config, splits in tables.items()},
-        "kinds": _kind_counts(cases, adapted.kinds),
-        "templates": _template_counts(tables),
-        "skipped": adapted.skipped,
-        "expert_cases_without_image": expert_cases_without_image(
-            [*tables.get("annealing", {}).get("train", ()), *tables.get("jama_style", {}).get("test", ())]
-        ),
-        "repeats_dropped": repeats,
-        "packages": adapted.packages,
-        "content": _content_digest(shards),
-    }
-    write_text(out / "README.md", dataset_card(report))
-    report_hash = write_json(out / "build_report.json", report)
-    # Last of all: a folder without it is an unfinished build.
-    write_json(
-        out / "build_manifest.json", {"source": source, "seed": seed, "report_sha256": report_hash, "shards": shards}
+    return build_release(
+        source,
+        out_dir,
+        data_dir=data_dir,
+        options=options,
+        engine=engine,
+        workers=workers,
+        max_skipped=max_skipped,
+        held_out=held_out,
+        seed=seed,
+        limit=limit,
+        attestation=attestation,
+        overwrite=overwrite,
+        progress=progress,
     )
-    seconds = {"read": round(read - started, 2), "total": round(time.perf_counter() - started, 2)}
-    return {**report, "seconds": seconds}
-
-
-def _tables(cases: Sequence[Case], kinds: Mapping[str, str], seed: int) -> dict[str, dict[str, list]]:
-    by_split = {split: [case for case in cases if case.split == split] for split in SPLITS}
-    questions = Questions(by_split["train"])
-    train = by_split["train"]
-    tables: dict[str, dict[str, list]] = {
-        "cases": by_split,
-        "alignment": {"train": [alignment_record(case) for case in train]},
-        "instruction": {"train": [row for case in train for row in instruction_records(case, questions, seed)]},
-        "annealing": {"train": expert_records(train, kinds)},
-        "benchmark": {
-            "validation": benchmark_records(by_split["validation"], kinds, questions, seed),
-            "test": benchmark_records(by_split["test"], kinds, questions, seed),
-        },
-        "jama_style": {"test": expert_records(by_split["test"], kinds)},
-    }
-    filled = {config: {split: rows for split, rows in splits.items() if rows} for config, splits in tables.items()}
-    return {config: splits for config, splits in filled.items() if splits}
-
-
-def _write(tables: Mapping[str, Mapping[str, Sequence[Case | Record]]], out: Path) -> dict[str, Any]:
-    (out / "build_manifest.json").unlink(missing_ok=True)
-    shards: dict[str, Any] = {}
-    for config, splits in tables.items():
-        folder = out / "data" / config
-        features = case_features() if config == "cases" else record_features()
-        check = validate_case if config == "cases" else validate_record
-        for split, items in splits.items():
-            shards.setdefault(config, {})[split] = write_shards(_rows(items, check), folder, split, features)
-        current = {shard["file"] for written in shards.get(config, {}).values() for shard in written}
-        for old in folder.glob("*.parquet") if folder.is_dir() else ():
-            if old.name not in current:
-                old.unlink()
-    return shards
-
-
-def _content_digest(shards: Mapping[str, Any]) -> str:
-    """Fingerprint of all rows.
-
-    The card carries it in every config: `datasets` caches a local folder by its name and the card's configs alone, so
-    without it a new build in a folder of the same name would silently show the rows of the old one.
-    """
-    return hashlib.sha256(json.dumps(shards, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _rows(items: Sequence[Case | Record], check: Callable[[Mapping[str, Any]], None]) -> Iterator[dict[str, Any]]:
-    for item in items:
-        row = item.row()
-        check(row)
-        yield row
-
-
-def _kind_counts(cases: Sequence[Case], kinds: Mapping[str, str]) -> dict[str, dict[str, int]]:
-    counts = Counter((kinds[case.id], case.split) for case in cases)
-    return {kind: {split: counts[kind, split] for split in SPLITS} for kind in sorted({kind for kind, _ in counts})}
-
-
-def _template_counts(tables: Mapping[str, Mapping[str, Sequence[Record]]]) -> dict[str, dict[str, Any]]:
-    """Per benchmark split and template: rows, and the commonest answer, which is the score of always giving it."""
-    found: dict[str, dict[str, Any]] = {}
-    for split, records in tables.get("benchmark", {}).items():
-        answers: dict[str, Counter[str]] = {}
-        for record in records:
-            answers.setdefault(record.questions[0].template, Counter())[message_text(record.messages[1])] += 1
-        found[split] = {
-            name: {
-                "rows": counts.total(),
-                "answers": dict(sorted(counts.items())),
-                "majority": counts.most_common(1)[0][1],
-            }
-            for name, counts in sorted(answers.items())
-        }
-    return found
-
-
-@contextmanager
-def _progress(show: bool) -> Iterator[Callable[[str, int, int], None]]:
-    if not show:
-        yield lambda what, done, of: None
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns) as bar:
-        task = bar.add_task("data", total=None)
-        yield lambda what, done, of: bar.update(task, description=what, completed=done, total=of)

@@ -27,6 +27,8 @@ _EXIF, _ORIENTATION = b"Exif\0\0", 0x0112
 _END_OF_SCAN = re.compile(rb"\xff(?:[^\x00\xd0-\xd7\xff]|\xff+[^\x00\xd0-\xd7\xff])")
 _PLAIN_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended sequential and progressive, all Huffman-coded
 _OTHER_FRAMES = (0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
+# First column and row, and steps between columns and rows, of each pass of an interlaced PNG.
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _JFIF_BYTES = 14  # of an APP0 segment up to the thumbnail
 
 
@@ -108,7 +110,14 @@ def _decode(data: bytes) -> None:
         raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, so torn files would pass as whole ones")
     # Its size is known to be within bounds, so no warning can arise here.
     with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
+        # A JPEG's coded data is read in full at any scale, and damage found alike; at an eighth it takes half the time.
+        image.draft("L", (1, 1))
         image.load()
+        if image.format == "PNG":
+            # Where the rows end early, Pillow leaves the rest black and says nothing.
+            last_row = image.crop((0, image.height - 1, image.width, image.height))
+            if image.info.get("interlace") or last_row.getbbox() is None:
+                _check_rows(data)
 
 
 # --- JPEG (ITU-T T.81 Annex B) ---------------------------------------------------------------------------------------
@@ -216,6 +225,19 @@ def _png_chunks(data: bytes):
         if kind == b"IEND":
             return
         at = end
+
+
+def _check_rows(data: bytes) -> None:
+    """Unpacks the pixels once more to see that none is missing."""
+    packed = b"".join(chunk[8:-4] for kind, chunk in _png_chunks(data) if kind == b"IDAT")
+    width, height, depth, colour_type, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
+    bits = depth * (3 if colour_type == 2 else 1)
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    sizes = [(-(-(width - x) // across), -(-(height - y) // down)) for x, y, across, down in passes]
+    expected = sum(rows * (1 + -(-columns * bits // 8)) for columns, rows in sizes if columns > 0 and rows > 0)
+    found = len(zlib.decompressobj().decompress(packed, expected))
+    if found < expected:
+        raise ValueError(f"the PNG holds {found} of the {expected} bytes of its pixels")
 
 
 def _sixteen_bit_png(data: bytes) -> np.ndarray:

@@ -1,18 +1,91 @@
-"""Crash-safe Parquet files: a shard appears under its name only when it is complete, the manifest comes last."""
+"""Crash-safe Parquet files: a shard appears under its name only when it is complete, the manifest comes last.
 
-import hashlib
+A shard ends before the row that would take it over `SHARD_BYTES`, a row group after `ROW_GROUP` rows, or earlier where
+they are large. Both depend on the rows alone, so the same rows give the same bytes wherever they are written.
+"""
+
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semihv_hf.files import sync_folder
+from ..files import atomic_file, sync_folder
+from ..packages import file_sha256
 
 if TYPE_CHECKING:
+    import pyarrow
     from datasets import Features
 
 ROW_GROUP = 100
-ROWS_PER_SHARD = 2000
+ROW_GROUP_BYTES = 32 << 20  # what a reader must hold; studies of many images would make a hundred rows huge
+# A little below 500 MB: what Parquet adds to the rows must fit in as well.
+SHARD_BYTES = 490_000_000
+_ENCODED_IMAGES = "images.list.element.bytes"
+
+
+class Cutter:
+    """Cuts a sequence of rows into pieces of bounded size.
+
+    Args:
+        most_bytes (`int`): the most bytes of a piece; a single row that is larger is a piece of its own.
+        most_rows (`int`, *optional*): the most rows of a piece.
+    """
+
+    def __init__(self, most_bytes: int, most_rows: int | None = None):
+        self.most_bytes = most_bytes
+        self.most_rows = most_rows
+        self.number = self.rows = self.bytes = 0
+
+    def place(self, size: int) -> int:
+        """The piece of the next row.
+
+        Args:
+            size (`int`): the row's bytes.
+
+        Returns:
+            `int`: the number of its piece, counted from 0.
+        """
+        if self.rows and (self.bytes + size > self.most_bytes or self.rows == self.most_rows):
+            self.number += 1
+            self.rows = self.bytes = 0
+        self.rows += 1
+        self.bytes += size
+        return self.number
+
+
+def row_bytes(row: Any) -> int:
+    """About how many bytes a row, or a part of one, takes.
+
+    Args:
+        row (`Any`): texts, bytes and numbers in lists and dictionaries.
+
+    Returns:
+        `int`: at least what its texts and bytes take uncompressed.
+    """
+    if isinstance(row, bytes):
+        return len(row) + 8
+    if isinstance(row, str):
+        return (len(row) if row.isascii() else len(row.encode())) + 8
+    if isinstance(row, Mapping):
+        return sum(map(row_bytes, row.values()))
+    if isinstance(row, list | tuple):
+        return sum(map(row_bytes, row)) + 8
+    return 8
+
+
+def shard_name(split: str, index: int, count: int) -> str:
+    """The file name of a shard, as `datasets` and the Hub expect it.
+
+    Args:
+        split (`str`): the split.
+        index (`int`): its number, counted from 0.
+        count (`int`): how many shards the split has.
+
+    Returns:
+        `str`: for example `"train-00000-of-00003.parquet"`.
+    """
+    return f"{split}-{index:05d}-of-{count:05d}.parquet"
 
 
 def write_shards(
@@ -29,47 +102,69 @@ def write_shards(
     Returns:
         `list[dict]`: `file`, `rows`, `bytes` and `sha256` of each shard.
     """
+    import pyarrow
+
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    parts = []
+    schema = features.arrow_schema
+    cutter = Cutter(SHARD_BYTES)
+    parts: list[dict[str, Any]] = []
     try:
-        for index, block in enumerate(_blocks(rows, ROWS_PER_SHARD)):
-            part = folder / f".{split}-{index:05d}.{os.getpid()}.part"
-            parts.append((part, len(block)))
-            _write_part(part, block, features)
+        for index, shard in groupby(rows, key=lambda row: cutter.place(row_bytes(row))):
+            groups = Cutter(ROW_GROUP_BYTES, ROW_GROUP)
+            tables = (
+                pyarrow.Table.from_pylist(list(group), schema=schema)
+                for _, group in groupby(shard, key=lambda row, cut=groups: cut.place(row_bytes(row)))
+            )
+            parts.append(write_shard(folder / f".{split}-{index:05d}.{os.getpid()}.part", tables, schema))
         shards = []
-        for index, (part, count) in enumerate(parts):
-            path = folder / f"{split}-{index:05d}-of-{len(parts):05d}.parquet"
-            digest = hashlib.sha256(part.read_bytes()).hexdigest()
-            os.replace(part, path)
-            shards.append({"file": path.name, "rows": count, "bytes": path.stat().st_size, "sha256": digest})
+        for index, part in enumerate(parts):
+            name = shard_name(split, index, len(parts))
+            os.replace(folder / part["file"], folder / name)
+            shards.append({**part, "file": name})
     finally:
-        for part, _ in parts:
-            part.unlink(missing_ok=True)
+        for part in parts:
+            (folder / part["file"]).unlink(missing_ok=True)
     sync_folder(folder)
     return shards
 
 
-def _write_part(part: Path, rows: list[Mapping[str, Any]], features: "Features") -> None:
-    import pyarrow
+def write_shard(path: str | Path, groups: Iterable["pyarrow.Table"], schema: "pyarrow.Schema") -> dict[str, Any]:
+    """Writes one Parquet file that is there as a whole or not at all.
+
+    Args:
+        path (`str` or `pathlib.Path`): the file.
+        groups (`Iterable[pyarrow.Table]`): its row groups.
+        schema (`pyarrow.Schema`): the columns.
+
+    Returns:
+        `dict`: `file` (its name), `rows`, `bytes` and `sha256`.
+    """
     import pyarrow.parquet
 
-    schema = features.arrow_schema
-    with open(part, "wb") as file:
-        # Images are compressed already; a page index lets viewers read single rows of a large shard.
-        with pyarrow.parquet.ParquetWriter(file, schema, compression="snappy", write_page_index=True) as writer:
-            for block in _blocks(rows, ROW_GROUP):
-                writer.write_table(pyarrow.Table.from_pylist(list(block), schema=schema), row_group_size=ROW_GROUP)
-        file.flush()
-        os.fsync(file.fileno())
+    path = Path(path)
+    count = 0
+    with atomic_file(path, "wb") as file:
+        with pyarrow.parquet.ParquetWriter(file, schema, **_parquet_options(schema)) as writer:
+            for group in groups:
+                writer.write_table(group, row_group_size=max(len(group), 1))
+                count += len(group)
+    return {"file": path.name, "rows": count, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
-def _blocks(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
-    block: list[Mapping[str, Any]] = []
-    for row in rows:
-        block.append(row)
-        if len(block) == size:
-            yield block
-            block = []
-    if block:
-        yield block
+def _parquet_options(schema: "pyarrow.Schema") -> dict[str, Any]:
+    """Images are compressed already and hardly repeat, so nothing but copying is spent on them."""
+    import pyarrow.parquet
+
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(schema.empty_table(), sink)
+    leaves = pyarrow.parquet.read_metadata(pyarrow.BufferReader(sink.getvalue())).schema
+    names = [leaves.column(index).path for index in range(len(leaves))]
+    plain = [name for name in names if name != _ENCODED_IMAGES]
+    return {
+        "compression": {name: "snappy" if name in plain else "none" for name in names},
+        "use_dictionary": plain,
+        "write_statistics": plain,
+        # A page index lets viewers read single rows of a large shard.
+        "write_page_index": True,
+    }

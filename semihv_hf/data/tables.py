@@ -24,13 +24,14 @@ def csv_rows(release: Release, name: str, *, delimiter: str = ",") -> Iterator[d
         delimiter (`str`, *optional*, defaults to `","`): what parts the columns.
 
     Yields:
-        `dict[str, str]`: one row, by the names of the header without blanks around them. Cells that a short row lacks
-        are `""`; cells beyond the header are under the key `""`, so that a reader can refuse such a row.
+        `dict[str, str]`: one row, by the names of the header without blanks around them; a column without a name, such
+        as the index that pandas writes, is `"Unnamed: 0"` by its place. Cells that a short row lacks are `""`; cells
+        beyond the header are under the key `""`, so that a reader can refuse such a row.
     """
     csv.field_size_limit(sys.maxsize)  # reports exceed the module's 128 kB
     with release.open_text(name) as file:
         rows = csv.reader(file, delimiter=delimiter)
-        header = [column.strip() for column in next(rows, [])]
+        header = [column.strip() or f"Unnamed: {place}" for place, column in enumerate(next(rows, []))]
         for row in rows:
             if not row:
                 continue
@@ -98,11 +99,12 @@ class DiskTable:
 
     def __init__(self, rows: Iterable[tuple[str, Any]] = ()):
         self._folder = tempfile.TemporaryDirectory(prefix="semihv-table-")
-        self._database = sqlite3.connect(Path(self._folder.name) / "table.sqlite")
+        # A release is listed by a generator, which `datasets` may resume or close in another thread than it began in.
+        self._database = sqlite3.connect(Path(self._folder.name) / "table.sqlite", check_same_thread=False)
         # Nothing here outlives the process, so nothing needs to reach the disk in order.
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("PRAGMA synchronous = OFF")
-        self._database.execute("PRAGMA cache_size = -16384")
+        self._database.execute("PRAGMA cache_size = -4096")
         self._database.execute("CREATE TABLE entries (key TEXT, value TEXT)")
         self._database.executemany(
             "INSERT INTO entries VALUES (?, ?)", ((key, json.dumps(value)) for key, value in rows)

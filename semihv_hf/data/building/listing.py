@@ -1,0 +1,100 @@
+"""The list of a release on disk, cut into blocks that any process can read on its own."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import SemiHVError
+from ...files import atomic_file, canonical_json, write_json
+from ..sources.base import Item, Skipped, Source
+from ..tables import DiskTable
+from .failures import FATAL, describe
+
+BLOCK = 128  # things of a release in a block: what is done again, at most, by each process after a crash
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a release lists.
+
+    Args:
+        path (`pathlib.Path`): one line of JSON a thing, in the order of the release.
+        offsets (`list[int]`): the byte at which each block begins.
+        entries (`int`): how many things are listed.
+    """
+
+    path: Path
+    offsets: list[int]
+    entries: int
+
+    def read(self, block: int) -> Iterator[Item | Skipped]:
+        """Reads a block of the list.
+
+        Args:
+            block (`int`): its number, counted from 0.
+
+        Yields:
+            [`Item`] or [`Skipped`]: at most `BLOCK` of them.
+        """
+        with open(self.path, "rb") as file:
+            file.seek(self.offsets[block])
+            for _ in range(min(BLOCK, self.entries - block * BLOCK)):
+                entry = json.loads(file.readline())
+                yield Skipped(*entry["skipped"]) if "skipped" in entry else Item(**entry)
+
+
+def list_release(work: Path, source: Source, limit: int | None, tell: Callable[[int], None]) -> Listing:
+    """Lists a release once; a build that goes on finds the list complete.
+
+    Args:
+        work (`pathlib.Path`): the folder of unfinished work.
+        source ([`Source`]): the release.
+        limit (`int` or `None`): stop after so many items.
+        tell (`Callable[[int], None]`): called with the number of things listed so far.
+
+    Returns:
+        [`Listing`]: the list.
+
+    Raises:
+        `SemiHVError`: the release's own tables are damaged, or it lists nothing.
+    """
+    path, marker = work / "listing.jsonl", work / "listing.json"
+    if not marker.exists():
+        offsets, entries = [], 0
+        with atomic_file(path, "wb") as file:
+            for entry in _entries(source, limit):
+                if entries % BLOCK == 0:
+                    offsets.append(file.tell())
+                    tell(entries)
+                file.write(canonical_json(entry).encode("utf-8", "surrogatepass") + b"\n")
+                entries += 1
+        write_json(marker, {"offsets": offsets, "entries": entries})
+    found = json.loads(marker.read_text(encoding="utf-8"))
+    if not found["entries"]:
+        raise SemiHVError(f"The {source.name} release lists nothing.", "See whether its tables are complete.")
+    tell(found["entries"])
+    return Listing(path, found["offsets"], found["entries"])
+
+
+def _entries(source: Source, limit: int | None) -> Iterator[dict]:
+    items = 0
+    with DiskTable() as seen:
+        try:
+            for entry in source.items():
+                if isinstance(entry, Item) and not seen.add(entry.source_id):
+                    entry = Skipped(entry.source_id, "duplicate row", "listed before under the same name")
+                if isinstance(entry, Skipped):
+                    yield {"skipped": [entry.source_id, entry.reason, entry.detail]}
+                    continue
+                yield {"source_id": entry.source_id, "split": entry.split, "data": entry.data}
+                items += 1
+                if items == limit:
+                    return
+        except FATAL:
+            raise
+        except Exception as error:
+            raise SemiHVError(
+                f"The list of the {source.name} release breaks off after {items} items: {describe(error, source)}",
+                "Mend or replace that file of the release.",
+            ) from error
