@@ -75,6 +75,11 @@ class SemiHVisionConfig(ReleaseConfig):
         """Names the cache folder; see [`ReleaseConfig`]."""
         if self.rows not in ROWS:
             raise SemiHVError(f"rows is {self.rows!r}.", f"Choose one of {', '.join(ROWS)}.")
+        if self.rows not in (CASES, self.rows_wanted()):
+            raise SemiHVError(
+                f"The config {self.name} has rows of its own, so it takes no rows={self.rows!r}.",
+                "Name a source, or the config that you want.",
+            )
         if self.name == "all" and set(self.options) - set(ADAPTERS):
             raise SemiHVError(
                 f"options names {', '.join(sorted(set(self.options) - set(ADAPTERS)))}.",

@@ -15,79 +15,118 @@ from typing import TYPE_CHECKING, Any
 from ..errors import SemiHVError
 
 if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
     from multiprocessing.connection import Connection
 
 ENGINES = ("local", "ray")
+Work = Callable[[Any], Any]
 
 
-def run(
-    engine: str, work: Callable[[Any], Any], tasks: Sequence[Any], *, workers: int | None = None
-) -> Iterator[tuple[Any, Any]]:
-    """Does a piece of work for every task, in whichever order.
+@contextmanager
+def engine(name: str, workers: int | None = None) -> Iterator["LocalEngine | RayEngine"]:
+    """Something that does a piece of work for many tasks, in whichever order.
 
     Args:
-        engine (`str`): `"local"` or `"ray"`.
-        work (`Callable[[Any], Any]`): a function that can be pickled.
-        tasks (`Sequence[Any]`): what it is called with, one at a time.
+        name (`str`): `"local"` or `"ray"`.
         workers (`int`, *optional*): how many processes at most; by default as many as there are processors. One
             worker of the local engine is this process itself.
 
     Yields:
-        `tuple[Any, Any]`: a task and its result, as they are done.
+        [`LocalEngine`] or [`RayEngine`]: its processes end with the block.
 
     Raises:
-        `SemiHVError`: the engine is unknown or not installed, or a process was ended from outside. What `work`
-            raises is raised here, and the remaining tasks are not begun.
+        `SemiHVError`: there is no such engine, or it is not installed.
     """
-    if engine not in ENGINES:
-        raise SemiHVError(f"Unknown engine {engine!r}.", f"Known are: {', '.join(ENGINES)}.")
+    if name not in ENGINES:
+        raise SemiHVError(f"Unknown engine {name!r}.", f"Known are: {', '.join(ENGINES)}.")
     if workers is not None and workers < 1:
         raise SemiHVError(f"{workers} workers can do nothing.", "Give at least 1.")
-    if not tasks:
-        return
-    if engine == "ray":
-        yield from _on_ray(work, tasks, workers)
-        return
-    workers = min(workers or len(os.sched_getaffinity(0)), len(tasks))
-    if workers == 1:
-        for task in tasks:
-            yield task, work(task)
-    else:
-        yield from _in_processes(work, tasks, workers)
+    made = LocalEngine(workers) if name == "local" else RayEngine(workers)
+    try:
+        yield made
+    except BaseException:
+        made.close(at_once=True)
+        raise
+    made.close()
 
 
-def _in_processes(work: Callable[[Any], Any], tasks: Sequence[Any], workers: int) -> Iterator[tuple[Any, Any]]:
-    from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
+class LocalEngine:
+    """Processes of this machine, started when there is work for several.
 
-    # Forking would copy the locks of whatever threads pyarrow and others run.
-    context = get_context("spawn")
-    alive, end = context.Pipe(duplex=False)
-    payload = pickle.dumps(work)
-    waiting: dict[Any, Any] = {}
-    remaining = iter(tasks)
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(alive,)) as pool:
+    Args:
+        workers (`int`, *optional*): how many at most.
+    """
+
+    def __init__(self, workers: int | None):
+        self.workers = workers or len(os.sched_getaffinity(0))
+        self._pool: ProcessPoolExecutor | None = None
+        self._end: Connection | None = None
+
+    def run(self, work: Work, tasks: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+        """Does the work for every task.
+
+        Args:
+            work (`Callable[[Any], Any]`): a function that can be pickled.
+            tasks (`Sequence[Any]`): what it is called with, one at a time.
+
+        Yields:
+            `tuple[Any, Any]`: a task and its result, as they are done.
+
+        Raises:
+            `SemiHVError`: a process was ended from outside. What `work` raises is raised here.
+        """
+        if self.workers == 1 or len(tasks) == 1:
+            for task in tasks:
+                yield task, work(task)
+        elif tasks:
+            yield from self._run_in_processes(work, tasks)
+
+    def _run_in_processes(self, work: Work, tasks: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+        from concurrent.futures import FIRST_COMPLETED, wait
+        from concurrent.futures.process import BrokenProcessPool
+
+        if self._pool is None:
+            self._open()
+        payload = pickle.dumps(work)
+        waiting: dict[Any, Any] = {}
+        remaining = iter(tasks)
         try:
             while True:
                 # Two tasks a worker: none waits for the main process, and a million tasks are not queued.
-                while len(waiting) < 2 * workers and (task := next(remaining, _NONE)) is not _NONE:
-                    waiting[pool.submit(_call, payload, task)] = task
+                while len(waiting) < 2 * self.workers and (task := next(remaining, _NONE)) is not _NONE:
+                    waiting[self._pool.submit(_call, payload, task)] = task
                 if not waiting:
-                    break
+                    return
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                     yield waiting.pop(future), future.result()
         except BrokenProcessPool as error:
-            end.close()
             raise SemiHVError(
                 "A worker process was ended before its work was done.",
                 "Perhaps memory ran out: try fewer workers. In a script of your own the call must stand under "
                 "`if __name__ == '__main__':`. What is finished is kept.",
             ) from error
-        except BaseException:
-            end.close()  # the workers end at once; their unfinished work is done again
-            raise
-    end.close()
+
+    def _open(self) -> None:
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+
+        # Forking would copy the locks of whatever threads pyarrow and others run.
+        context = get_context("spawn")
+        alive, self._end = context.Pipe(duplex=False)
+        self._pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_start, initargs=(alive,))
+
+    def close(self, *, at_once: bool = False) -> None:
+        """Ends the processes.
+
+        Args:
+            at_once (`bool`, *optional*, defaults to `False`): whether not to wait for what they are doing.
+        """
+        if self._pool is None:
+            return
+        if at_once:
+            self._end.close()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._end.close()
 
 
 _NONE = object()
@@ -116,34 +155,61 @@ def _unpickled(payload: bytes) -> Callable[[Any], Any]:
     return pickle.loads(payload)
 
 
-def _on_ray(work: Callable[[Any], Any], tasks: Sequence[Any], workers: int | None) -> Iterator[tuple[Any, Any]]:
-    try:
+class RayEngine:
+    """A Ray cluster: the one that this process, or this machine, belongs to, or one of this machine alone.
+
+    Args:
+        workers (`int`, *optional*): how many tasks at a time at most.
+
+    Raises:
+        `SemiHVError`: Ray Data is not installed.
+    """
+
+    def __init__(self, workers: int | None):
+        try:
+            import ray
+            import ray.data
+        except ImportError as error:
+            raise SemiHVError("The engine ray needs Ray Data.", "Install it: pip install 'semihv-hf[ray]'") from error
+        self.workers = workers
+        self._started_here = not ray.is_initialized()
+        if self._started_here:
+            ray.init(log_to_driver=False, logging_level="error")
+
+    def run(self, work: Work, tasks: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+        """Does the work for every task; see [`LocalEngine.run`]."""
         import ray
         import ray.data
-    except ImportError as error:
-        raise SemiHVError("The engine ray needs Ray Data.", "Install it: pip install 'semihv-hf[ray]'") from error
 
-    def call(batch: dict[str, Any]) -> dict[str, list]:
-        number = int(batch["id"][0])
-        return {"number": [number], "result": [pickle.dumps(work(tasks[number]))]}
+        def call(batch: dict[str, Any]) -> dict[str, list]:
+            number = int(batch["id"][0])
+            return {"number": [number], "result": [pickle.dumps(work(tasks[number]))]}
 
-    started_here = not ray.is_initialized()
-    if started_here:  # joins the cluster that this machine belongs to, or makes one of its own
-        ray.init(log_to_driver=False, logging_level="error")
-    try:
-        with _quiet(ray.data.DataContext.get_current()):
-            processors = int(ray.cluster_resources().get("CPU", 1))
-            # Several pieces a processor: blocks take unequal time, and each piece that is done is reported.
-            pieces = min(len(tasks), 8 * max(processors, 1))
-            done = ray.data.range(len(tasks), override_num_blocks=pieces).map_batches(
-                call, batch_size=1, num_cpus=1, compute=ray.data.TaskPoolStrategy(size=workers)
-            )
-            for row in done.iter_rows():
-                yield tasks[row["number"]], pickle.loads(row["result"])
-    except ray.exceptions.RayError as error:
-        raise _cause(error) from error
-    finally:
-        if started_here:
+        if not tasks:
+            return
+        processors = int(ray.cluster_resources().get("CPU", 1))
+        # Several pieces a processor: blocks take unequal time, and each piece that is done is reported.
+        pieces = min(len(tasks), 8 * max(processors, 1))
+        strategy = ray.data.TaskPoolStrategy(size=self.workers)
+        try:
+            with _quiet(ray.data.DataContext.get_current()):
+                done = ray.data.range(len(tasks), override_num_blocks=pieces).map_batches(
+                    call, batch_size=1, num_cpus=1, compute=strategy
+                )
+                for row in done.iter_rows():
+                    yield tasks[row["number"]], pickle.loads(row["result"])
+        except ray.exceptions.RayError as error:
+            raise _cause(error) from error
+
+    def close(self, *, at_once: bool = False) -> None:
+        """Leaves the cluster, or ends it where it was started here.
+
+        Args:
+            at_once (`bool`, *optional*, defaults to `False`): without meaning here.
+        """
+        import ray
+
+        if self._started_here:
             ray.shutdown()
 
 

@@ -13,17 +13,12 @@ from typing import Any
 import datasets
 
 from ..errors import SemiHVError
-from .release_folders import (
-    built_shards,
-    folder_digest,
-    is_built,
-    open_release,
-    release_digest,
-    shard_rows,
-)
+from .building.release import open_release
+from .release_folders import built_of, built_shards, folder_digest, is_built, release_digest, shard_rows
 from .release_rows import Block, ReleaseRows
 from .schema import SPLITS
 from .skips import MAX_SKIPPED, Ledger, Tally
+from .sources import ADAPTERS, source_class
 from .sources.base import Source
 
 # Processes that fill a cache read consecutive blocks, so that each walks the list once. A shuffled stream may walk it
@@ -87,18 +82,23 @@ class ReleaseConfig(datasets.BuilderConfig):
 
     def open(self, name: str, root: Path) -> Source:
         """Opens a release with these settings."""
-        return open_release(name, root, options=self.options_of(name), held_out=self.held_out, seed=self.seed)
+        adapter, options = source_class(name), self.options_of(name)
+        return open_release(adapter, root, options=options, held_out=self.held_out, seed=self.seed)
 
     def create_config_id(self, config_kwargs: dict, custom_features: datasets.Features | None = None) -> str:
         """Names the cache folder, so that rows of another state of the release or of the code are never served."""
         from ..registration import sources_hash
 
         told = {key: value for key, value in config_kwargs.items() if key != "data_files"}
+        told["data_dir"] = str(Path(self.data_dir or "").expanduser().resolve())
         told["state"] = [sources_hash([Path(__file__).parent])]
         for name, root in self.folders().items():
-            told["state"].append(
-                folder_digest(root) if is_built(root) else release_digest(self.open(name, root), self.options_of(name))
-            )
+            if not is_built(root):
+                told["state"].append(release_digest(self.open(name, root), self.options_of(name)))
+                continue
+            if name in ADAPTERS and built_of(root) != name:
+                raise SemiHVError(f"{root} was built of {built_of(root)}, not of {name}.", "Give the other folder.")
+            told["state"].append(folder_digest(root))
         return super().create_config_id(told, custom_features)
 
 

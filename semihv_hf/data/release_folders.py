@@ -1,6 +1,7 @@
 """Folders that hold a release as it was downloaded, or what `semihv build` made of one."""
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from ..files import canonical_json
 from .building.workspace import MANIFEST, fingerprint
 from .configs import RECORD_CONFIGS
 from .schema import SPLITS
-from .sources import ADAPTERS, source_class
+from .sources import ADAPTERS
 from .sources.base import Source
 
 
@@ -50,33 +51,16 @@ def sub_folders(data_dir: str | Path) -> dict[str, Path]:
     return found
 
 
-def open_release(name: str, root: str | Path, *, options: Mapping[str, Any], held_out: float, seed: int) -> Source:
-    """Opens a release with its adapter.
+def built_of(folder: str | Path) -> str:
+    """The source that a finished folder was built of.
 
     Args:
-        name (`str`): the source.
-        root (`str` or `pathlib.Path`): its folder.
-        options (`Mapping[str, Any]`): options of the adapter.
-        held_out (`float`): the share of held-out groups.
-        seed (`int`): chooses them.
+        folder (`str` or `pathlib.Path`): the folder.
 
     Returns:
-        [`Source`]: the adapter.
-
-    Raises:
-        `SemiHVError`: the folder is no such release, or the adapter has no such option.
+        `str`: as its manifest names it.
     """
-    import inspect
-
-    adapter = source_class(name)
-    known = set(inspect.signature(adapter).parameters) - {"root", "held_out", "seed"}
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise SemiHVError(
-            f"The source {name} has no option {', '.join(map(repr, unknown))}.",
-            f"It has: {', '.join(sorted(known)) or 'none'}.",
-        )
-    return adapter(root, held_out=held_out, seed=seed, **options)
+    return json.loads((Path(folder) / MANIFEST).read_text(encoding="utf-8"))["source"]
 
 
 def built_shards(root: str | Path, rows: str) -> dict[str, list[Path]]:
@@ -129,13 +113,17 @@ def folder_digest(root: str | Path) -> str:
 
 
 def release_digest(source: Source, options: Mapping[str, Any]) -> str:
-    """Tells one state of a release from another, as a build does: by its tables, the options and the code.
+    """Tells one state of a release from another: by its tables, the options and the code, as a build does, and by the
+    names, sizes and times of what lies at the top of its folder.
 
     Args:
         source ([`Source`]): the release.
         options (`Mapping[str, Any]`): the options it was opened with.
 
     Returns:
-        `str`: a digest. A picture that is exchanged under the same name does not change it.
+        `str`: a digest. A picture that is exchanged under the same name in a sub-folder does not change it.
     """
-    return hashlib.sha256(canonical_json(fingerprint(source, options, None)).encode()).hexdigest()
+    entries = sorted((entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(source.release.root))
+    top = [[name, state.st_size, state.st_mtime_ns] for name, state in entries]
+    made_of = fingerprint(source, options, None)
+    return hashlib.sha256(canonical_json([made_of, top]).encode()).hexdigest()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SemiHVError
 from .building.failures import is_fatal
+from .building.listing import listed
 from .checks import validate_case, validate_record
 from .configs import CASES, ROWS, wants
 from .features import case_features, record_features
@@ -77,7 +78,7 @@ class ReleaseRows:
         """
         counts: Counter[str] = Counter()
         self.listed = Tally()
-        for item in self.source.items():
+        for item in listed(self.source):
             if isinstance(item, Skipped):
                 self.listed.skipped[item.reason] += 1
             else:
@@ -110,7 +111,7 @@ class ReleaseRows:
 
     def _items(self, split: str, first: int) -> Iterator[Item]:
         number = 0
-        for item in self.source.items():
+        for item in listed(self.source):
             if isinstance(item, Item) and item.split == split:
                 if number >= first:
                     yield item

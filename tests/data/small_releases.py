@@ -64,3 +64,19 @@ def write_jama(root: Path, count: int = 5) -> Path:
             (root / "images" / f"{number}.jpg").write_bytes(drawn(number))
     (root / "jama_raw.json").write_text(json.dumps(rows), encoding="utf-8")
     return root
+
+
+RADIOPAEDIA_COLUMNS = {"title": "name", "rid": "number", "findings": "text"}
+
+
+def write_radiopaedia(root: Path, count: int = 3) -> Path:
+    """A collection of invented cases with one picture each; its map of columns is `RADIOPAEDIA_COLUMNS`."""
+    with_header = [["name", "number", "text"]]
+    for number in range(count):
+        folder = root / "Radiopaedia" / f"Invented_case_{number}"
+        folder.mkdir(parents=True)
+        (folder / "03_1.jpg").write_bytes(drawn(number))
+        with_header.append([f"Invented case {number}", str(900 + number), f"A drawn bar at column {number}."])
+    with open(root / "cases.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(with_header)
+    return root

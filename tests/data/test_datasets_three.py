@@ -13,8 +13,8 @@ pytestmark = pytest.mark.slow
 
 # What reading releases needs of pyproject.toml's dependencies; semihv-hf itself is installed without them.
 NEEDED = (
-    "datasets==3.6.0", "defusedxml", "dicognito", "ijson", "imagecodecs", "jinja2", "nibabel", "openpyxl", "pillow", "pydicom",
-    "pynrrd", "python-gdcm", "pyyaml", "rich", "tifffile",
+    "datasets==3.6.0", "defusedxml", "dicognito", "ijson", "imagecodecs", "jinja2", "nibabel", "openpyxl", "pillow",
+    "pydicom", "pynrrd", "python-gdcm", "pyyaml", "rich", "tifffile",
 )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """`load_dataset("semihvision", "<source>")` on releases as downloaded: rows, splits, processes, what is left out."""
 
 import pytest
-from small_releases import write_jama, write_pmc_vqa
+from small_releases import RADIOPAEDIA_COLUMNS, write_jama, write_pmc_vqa, write_radiopaedia
 
 from semihv_hf.data.checks import validate_case, validate_record
 from semihv_hf.data.configs import config_of
@@ -62,9 +62,12 @@ def test_rows_are_those_of_the_adapter_in_its_order(rows, release, expected, cac
         validate(row)
 
 
-def test_two_processes_and_streaming_give_the_same_rows(release, expected, cache):
+def test_two_processes_give_the_same_rows(release, expected, cache):
     two = load("pmc_vqa", data_dir=str(release), cache_dir=cache, num_proc=2, rows="records")
     assert without_pictures(two["train"]) == expected["records", "train"]
+
+
+def test_streaming_gives_the_same_rows(release, expected):
     streamed = load("pmc_vqa", data_dir=str(release), streaming=True, rows="records")
     assert list(streamed) == ["train", "test"] and streamed["train"].num_shards == 16
     for _ in range(2):  # a second pass over the same object starts again
@@ -182,7 +185,7 @@ def test_the_options_of_an_adapter_arrive_and_unknown_ones_are_refused(release, 
     options = {"answer_form": "letter_and_option"}
     rows = load("pmc_vqa", data_dir=str(release), cache_dir=cache, rows="instruction", options=options, split="test")
     assert rows[0]["messages"][1]["content"][0]["text"].startswith("A. bar at column")
-    with pytest.raises(SemiHVError, match="pmc_vqa has no option 'colour'.*answer_form, version"):
+    with pytest.raises(SemiHVError, match="pmc_vqa has no option 'colour'.*version, answer_form"):
         load("pmc_vqa", data_dir=str(release), cache_dir=cache, options={"colour": "red"})
     with pytest.raises(SemiHVError, match="rows is 'poems'.*cases, alignment"):
         load("pmc_vqa", data_dir=str(release), cache_dir=cache, rows="poems")
@@ -197,7 +200,7 @@ def test_a_wrong_folder_says_what_was_expected_and_found(tmp_path, cache):
 def test_every_adapter_is_a_config(tmp_path, cache):
     assert len(ADAPTERS) == 15
     for name in ADAPTERS:
-        with pytest.raises(SemiHVError, match="release|folder|copy|Radiopaedia"):
+        with pytest.raises(SemiHVError, match="release|folder|copy"):
             load(name, data_dir=str(tmp_path), cache_dir=cache)
 
 
@@ -235,17 +238,61 @@ date: 2026-01-02
 """
 
 
-def test_a_source_that_needs_a_statement_is_streamed_but_not_cached_without_one(tmp_path, cache, monkeypatch):
-    from semihv_hf.data import licences
-
-    release = write_pmc_vqa(tmp_path / "pmc_vqa", train=3, test=0)
-    # The rule is Radiopaedia's; its own layout is tested with its adapter.
-    terms = {**licences.registry(), "pmc_vqa": licences.registry()["radiopaedia"]}
-    monkeypatch.setattr(licences, "registry", lambda: terms)
-    with pytest.raises(SemiHVError, match="may not be written.*attestation"):
-        load("pmc_vqa", data_dir=str(release), cache_dir=cache)
-    assert len(list(load("pmc_vqa", data_dir=str(release), streaming=True)["train"])) == 3
+def test_a_source_that_needs_a_statement_is_streamed_but_not_cached_without_one(tmp_path, cache):
+    release = str(write_radiopaedia(tmp_path / "release"))
+    options = {"columns": RADIOPAEDIA_COLUMNS}
+    with pytest.raises(SemiHVError, match="radiopaedia.*may not be written.*attestation"):
+        load("radiopaedia", data_dir=release, cache_dir=cache, options=options)
+    assert len(list(load("radiopaedia", data_dir=release, streaming=True, options=options)["train"])) == 3
     signed = tmp_path / "statement.yaml"
-    signed.write_text(STATEMENT.replace("radiopaedia", "pmc_vqa"))
-    rows = load("pmc_vqa", data_dir=str(release), cache_dir=cache, attestation=str(signed))
-    assert len(rows["train"]) == 3
+    signed.write_text(STATEMENT)
+    rows = load("radiopaedia", data_dir=release, cache_dir=cache, options=options, attestation=str(signed))
+    assert rows["train"]["source"] == ["radiopaedia"] * 3
+
+
+def test_held_out_and_seed_reach_the_adapter(tmp_path, cache):
+    release = str(write_radiopaedia(tmp_path / "release", 12))
+    options = {"columns": RADIOPAEDIA_COLUMNS}
+
+    def split(**settings):
+        rows = load("radiopaedia", data_dir=release, streaming=True, options=options, **settings)
+        return {name: [row["source_id"] for row in rows[name]] for name in rows}
+
+    half, other = split(held_out=0.5), split(held_out=0.5, seed=1)
+    assert list(split()) == ["train"] and list(half) == list(other) == ["train", "test"]
+    assert half["test"] != other["test"] and len(half["train"] + half["test"]) == 12
+
+
+def test_no_file_of_a_release_is_listed_before_the_adapter_is_asked(release, cache):
+    """`datasets` would walk through all of data_dir, which took minutes for a hundred thousand pictures."""
+    from datasets import load_dataset_builder
+
+    import semihv_hf  # noqa: F401  registers the name
+
+    builder = load_dataset_builder("semihvision", "pmc_vqa", data_dir=str(release), cache_dir=cache)
+    assert dict(builder.config.data_files) == {}
+
+
+def test_a_folder_that_was_built_of_another_source_is_refused(folder, cache):
+    with pytest.raises(SemiHVError, match="was built of pmc_vqa, not of padchest"):
+        load("padchest", data_dir=str(folder / "built"), cache_dir=cache)
+    with pytest.raises(SemiHVError, match="config alignment has rows of its own"):
+        load("alignment", data_dir=str(folder / "built"), cache_dir=cache, rows="instruction")
+
+
+def test_a_damaged_table_ends_the_reading_with_one_clear_line(tmp_path, cache):
+    from semihv_hf.data.sources.jama import Jama
+
+    root = write_jama(tmp_path / "jama")
+    (root / "jama_raw.json").write_text((root / "jama_raw.json").read_text()[:-40])
+    assert list(Jama(root).metadata()) == ["jama_raw.json"]
+    with pytest.raises(SemiHVError, match="jama_raw.json is no valid JSON"):
+        load("jama", data_dir=str(root), cache_dir=cache)
+
+
+def test_a_picture_that_is_added_is_found(tmp_path, cache):
+    root = write_jama(tmp_path / "jama", 3)
+    before = load("jama", data_dir=str(root), cache_dir=cache, split="test")
+    (root / "images" / "1.jpg").write_bytes((root / "images" / "0.jpg").read_bytes())
+    after = load("jama", data_dir=str(root), cache_dir=cache, split="test")
+    assert [len(row["images"]) for row in before] == [1, 0, 1] and [len(row["images"]) for row in after] == [1, 1, 1]

@@ -1,4 +1,4 @@
-"""Shards from blocks: the rows of each follow from their sizes alone, so that every shard can be written on its own."""
+"""Shards from blocks: which rows each holds follows from their sizes, so that each can be written on its own."""
 
 import json
 from collections.abc import Iterable, Iterator

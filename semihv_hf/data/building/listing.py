@@ -63,11 +63,11 @@ def list_release(work: Path, source: Source, limit: int | None, tell: Callable[[
     if not marker.exists():
         offsets, entries = [], 0
         with atomic_file(path, "wb") as file:
-            for entry in _entries(source, limit):
+            for entry in listed(source, limit):
                 if entries % BLOCK == 0:
                     offsets.append(file.tell())
                     tell(entries)
-                file.write(canonical_json(entry).encode("utf-8", "surrogatepass") + b"\n")
+                file.write(canonical_json(_as_json(entry)).encode("utf-8", "surrogatepass") + b"\n")
                 entries += 1
         write_json(marker, {"offsets": offsets, "entries": entries})
     found = json.loads(marker.read_text(encoding="utf-8"))
@@ -77,18 +77,27 @@ def list_release(work: Path, source: Source, limit: int | None, tell: Callable[[
     return Listing(path, found["offsets"], found["entries"])
 
 
-def _entries(source: Source, limit: int | None) -> Iterator[dict]:
+def listed(source: Source, limit: int | None = None) -> Iterator[Item | Skipped]:
+    """What a release lists; something that is listed again under the same name is a duplicate.
+
+    Args:
+        source ([`Source`]): the release.
+        limit (`int`, *optional*): stop after so many items.
+
+    Yields:
+        [`Item`] or [`Skipped`]: in the order of the release.
+
+    Raises:
+        `SemiHVError`: the release's own tables are damaged.
+    """
     items = 0
     with DiskTable() as seen:
         try:
             for entry in source.items():
                 if isinstance(entry, Item) and not seen.add(entry.source_id):
                     entry = Skipped(entry.source_id, "duplicate row", "listed before under the same name")
-                if isinstance(entry, Skipped):
-                    yield {"skipped": [entry.source_id, entry.reason, entry.detail]}
-                    continue
-                yield {"source_id": entry.source_id, "split": entry.split, "data": entry.data}
-                items += 1
+                yield entry
+                items += isinstance(entry, Item)
                 if items == limit:
                     return
         except FATAL:
@@ -98,3 +107,9 @@ def _entries(source: Source, limit: int | None) -> Iterator[dict]:
                 f"The list of the {source.name} release breaks off after {items} items: {describe(error, source)}",
                 "Mend or replace that file of the release.",
             ) from error
+
+
+def _as_json(entry: Item | Skipped) -> dict:
+    if isinstance(entry, Skipped):
+        return {"skipped": [entry.source_id, entry.reason, entry.detail]}
+    return {"source_id": entry.source_id, "split": entry.split, "data": entry.data}

@@ -67,14 +67,15 @@ def build_release(
             record_features().arrow_schema,
             dict(code_fingerprint(adapter)),
         )
-        bar.begin("reading", listing.entries)
-        numbers = range(len(listing.offsets))
-        for _, done in engines.run(engine, partial(build_block, job), numbers, workers=workers):
-            bar.advance(**done)
-        plans, counts = survey(job, len(numbers), out)
-        _check_skipped(counts, adapter.name, max_skipped, out)
-        bar.begin("writing shards", len(plans))
-        shards = _assemble(job, out, plans, engine, workers, bar)
+        with engines.engine(engine, workers) as machines:
+            bar.begin("reading", listing.entries)
+            numbers = range(len(listing.offsets))
+            for _, done in machines.run(partial(build_block, job), numbers):
+                bar.advance(**done)
+            plans, counts = survey(job, len(numbers), out)
+            _check_skipped(counts, adapter.name, max_skipped, out)
+            bar.begin("writing shards", len(plans))
+            shards = _assemble(job, out, plans, machines, bar)
         _remove_others(out, shards)
         report = build_report(made_of, listing.entries, counts, shards)
         _finish(out, made_of, report, shards, attestation if decision.attested else None)
@@ -125,11 +126,11 @@ def _check_skipped(counts: Counts, name: str, max_skipped: float, out: Path) -> 
 
 
 def _assemble(
-    job: Job, out: Path, plans: list[ShardPlan], engine: str, workers: int | None, bar: "_Bar"
+    job: Job, out: Path, plans: list[ShardPlan], machines: engines.LocalEngine | engines.RayEngine, bar: "_Bar"
 ) -> dict[str, dict[str, list[dict[str, Any]]]]:
     (job.work / "shards").mkdir(exist_ok=True)
     found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
-    for plan, written in engines.run(engine, partial(assemble_shard, job, out), plans, workers=workers):
+    for plan, written in machines.run(partial(assemble_shard, job, out), plans):
         shard = {name: written[name] for name in ("file", "rows", "bytes", "sha256")}
         found.setdefault((plan.config, plan.split), {})[plan.index] = shard
         bar.advance(1)

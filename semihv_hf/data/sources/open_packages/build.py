@@ -82,9 +82,7 @@ def build_open_packages(
     write_text(out / CARD, dataset_card(report))
     report_hash = write_json(out / REPORT, report)
     # Last of all: a folder without it is an unfinished build.
-    write_json(
-        out / MANIFEST, {"source": SOURCE, "seed": seed, "report_sha256": report_hash, "shards": shards}
-    )
+    write_json(out / MANIFEST, {"source": SOURCE, "seed": seed, "report_sha256": report_hash, "shards": shards})
     seconds = {"read": round(read - started, 2), "total": round(time.perf_counter() - started, 2)}
     return {**report, "seconds": seconds}
 
