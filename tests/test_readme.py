@@ -15,6 +15,9 @@ import pytest
 RUN = {
     "semihv --help": "",
     "semihv doctor": "",
+    "semihv sources": "",
+    "semihv sources eurorad": "",
+    "semihv report composition runs/quickstart/data --out runs/composition.html": "",
     "semihv build open_packages --out runs/data": "--limit 1",
     "semihv predict --model runs/quickstart/checkpoints/3_annealing --data runs/quickstart/data "
     "--out runs/quickstart/predictions/image.jsonl": "--limit 12",  # as many as the tiny quickstart asks
@@ -30,7 +33,7 @@ RUN = {
         )
     },
 }
-CHEAP = ("semihv --help", "semihv doctor")
+CHEAP = ("semihv --help", "semihv doctor", "semihv sources", "semihv sources eurorad")
 # The make targets and the server: `file::test` that runs the command, or the command that the target consists of.
 COVERED_ELSEWHERE = {
     "make quickstart": "tests/test_readme.py::test_make_quickstart",

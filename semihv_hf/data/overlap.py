@@ -43,8 +43,8 @@ def find_overlap(
     in any row and a benchmark. A text is reported where a row repeats a run of words of a benchmark's item. The result
     does not depend on the order of folders, files or rows.
 
-    Found: re-encoded, resized, brightened pictures, and crops of a few per cent. Not found: mirrored, rotated and
-    strongly cropped pictures, and panels of a figure.
+    Found: re-encoded, resized and brightened pictures, and crops of one per cent at each side, most of two. Not found:
+    mirrored, rotated, inverted and further cropped pictures, and panels of a figure.
 
     Args:
         datasets (`Sequence[str or pathlib.Path]`): dataset folders of Parquet files.

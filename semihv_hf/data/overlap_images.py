@@ -20,7 +20,7 @@ from .dataset_rows import RowFile, column_batches
 
 DISTANCE = 10  # of 64 bits
 CORRELATION = 0.97
-# Measured on 300 real images of 34 studies, saved as JPEG of quality 90: of mirror-symmetric ones up to 20 bits of the
+# Measured on 300 images of 34 real studies, saved as JPEG of quality 90: of mirror-symmetric ones up to 20 bits of the
 # first hash differ, but at most 3 of the second. Of two different images, about 32 of the first differ.
 _NOISY_DISTANCE, _AVERAGE_DISTANCE = 22, 4
 # Small enough that a crop of one per cent still agrees, which at 32 pixels it does not.

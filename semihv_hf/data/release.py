@@ -139,7 +139,7 @@ class Release:
         """
         parts = _safe_parts(name)
         path = self.root.joinpath(*parts)
-        if not path.exists():
+        if not os.path.exists(path):
             path = self.root
             for part in parts:
                 if not (path / part).exists():
@@ -212,9 +212,8 @@ class Release:
     def _is_inside(self, path: Path) -> bool:
         # Resolving asks about every folder from the top of the disk on, as slowly as a small image is decoded. Where
         # nothing below the release is a link, nothing leads out of it.
-        parts = path.relative_to(self.root).parts
-        place = str(self.root)
-        for part in parts:
+        place = os.fspath(self.root)
+        for part in os.fspath(path)[len(place) :].split("/")[1:]:
             place = f"{place}/{part}"
             if part == ".." or os.path.islink(place):
                 return path.resolve().is_relative_to(self.real_root)
@@ -222,10 +221,10 @@ class Release:
 
 
 def _safe_parts(name: str) -> tuple[str, ...]:
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or "\0" in name or not path.parts or path.parts[0][1:2] == ":":
+    parts = tuple(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
+    if name[:1] in ("/", "\\") or ".." in parts or "\0" in name or not parts or parts[0][1:2] == ":":
         raise UnsafeFile(name, "leaves the release")
-    return path.parts
+    return parts
 
 
 def _names_by_lower_case(folder: Path) -> dict[str, str]:

@@ -56,7 +56,7 @@ def pad_colour(processor) -> tuple[int, int, int]:
 
 
 def shuffled_donors(questions: list[Question], seed: int) -> list[int | None]:
-    """Gives every question the image of another case: a permutation of the images in which nobody keeps their own.
+    """Gives every question the images of another case: a permutation of the images in which nobody keeps their own.
 
     Another modality is taken wherever the mix of modalities allows it. Where it does not, a case of the same modality
     whose answer to the same kind of question differs is preferred.
@@ -67,7 +67,7 @@ def shuffled_donors(questions: list[Question], seed: int) -> list[int | None]:
 
     Returns:
         `list[int | None]`: for each question the index of the question whose image it is shown; `None` where there is
-        no other case at all.
+        no other case with as many images.
     """
     generator = random.Random(seed)
     order = list(range(len(questions)))
@@ -87,11 +87,14 @@ def shuffled_donors(questions: list[Question], seed: int) -> list[int | None]:
         mine, other = questions[index], questions[donor]
         same_modality = mine.modality == other.modality
         same_answer = same_modality and (other.case_id, mine.template, mine.reference) in answers
-        return 4 * (mine.case_id == other.case_id) + 2 * same_modality + same_answer
+        # A donor must be able to stand in for every image that the question shows.
+        unfit = mine.case_id == other.case_id or len(mine.images) != len(other.images)
+        return 4 * unfit + 2 * same_modality + same_answer
 
     _swap_until_better(donors, cost, generator)
     for index, donor in enumerate(donors):
-        if questions[index].case_id == questions[donor].case_id:
+        mine, other = questions[index], questions[donor]
+        if mine.case_id == other.case_id or len(mine.images) != len(other.images):
             donors[index] = None
     return donors
 

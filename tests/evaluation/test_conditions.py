@@ -56,6 +56,16 @@ def test_a_modality_that_holds_most_questions_still_never_sees_its_own_case():
     assert all(questions[donor].case_id != q.case_id for q, donor in zip(questions, donors, strict=True))
 
 
+def test_a_donor_shows_as_many_images_as_it_stands_in_for():
+    questions = [question(f"case {n}", "CT") for n in range(12)] + [question("alone", "CT")]
+    for n, entry in enumerate(questions):
+        entry.images = [{}] * (3 if entry.case_id == "alone" else 1 + n % 2)
+    donors = shuffled_donors(questions, seed=0)
+    assert donors[12] is None, "nobody else shows three images"
+    for entry, donor in zip(questions[:12], donors[:12], strict=True):
+        assert len(questions[donor].images) == len(entry.images) and questions[donor].case_id != entry.case_id
+
+
 def test_with_one_modality_another_answer_is_preferred():
     questions = [question(f"case {n}", "CT", reference="axial" if n % 2 else "coronal") for n in range(20)]
     donors = shuffled_donors(questions, seed=3)

@@ -24,7 +24,7 @@ class JamaClinicalChallenge(Benchmark):
     title = "JAMA Clinical Challenge"
     hub_id = None
     licence = "JAMA Network terms of use; may not be passed on"
-    link = "https://jamanetwork.com/collections/44038/clinical-challenge"
+    link = "https://jamanetwork.com"
     splits = ("test",)
 
     def __init__(self, source: str | Path | None = None, *, require_images: bool = False, **options: Any):
