@@ -1,6 +1,6 @@
 """`semihv build` against a bare loop that decodes each image once and writes the same images with pyarrow.
 
-    python benchmarks/build_throughput.py --images 6000 --workers 2 --rounds 3 --seed 0
+    python benchmarks/build_throughput.py --images 10000 --workers 2 --rounds 3 --seed 0
 
 A PMC-VQA release of RGB JPEGs of 512 x 512 pixels is drawn: one caption and one multiple-choice question a figure, so
 that each image is written three times (case, caption, question). Both sides start the same number of fresh processes.
@@ -99,7 +99,7 @@ def image_bytes(files: list[Path]) -> int:
 
 
 def main() -> None:
-    arguments = parse_arguments(__doc__, rounds=3, images=6000, workers=2)
+    arguments = parse_arguments(__doc__, rounds=3, images=10000, workers=2)
     with tempfile.TemporaryDirectory(prefix="semihv-throughput-") as folder:
         release, built, bare = (Path(folder) / name for name in ("release", "built", "bare"))
         draw_release(release, arguments.images, arguments.seed)

@@ -110,7 +110,9 @@ def sources_hash(places: Iterable[Path]) -> str:
     """
     digest = hashlib.sha256()
     for place in places:
-        files = sorted(file for kind in ("*.py", "*.yaml") for file in place.rglob(kind)) if place.is_dir() else [place]
+        files = (
+            sorted(file for kind in ("*.py", "*.yaml") for file in place.rglob(kind)) if place.is_dir() else [place]
+        )
         for file in files:
             digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()

@@ -213,8 +213,8 @@ class Release:
         # Resolving asks about every folder from the top of the disk on, as slowly as a small image is decoded. Where
         # nothing below the release is a link, nothing leads out of it.
         place = os.fspath(self.root)
-        for part in os.fspath(path)[len(place) :].split("/")[1:]:
-            place = f"{place}/{part}"
+        for part in path.relative_to(self.root).parts:
+            place = os.path.join(place, part)
             if part == ".." or os.path.islink(place):
                 return path.resolve().is_relative_to(self.real_root)
         return True

@@ -119,7 +119,7 @@ def test_a_damaged_package_file_is_reported_and_the_rest_is_built(tmp_path):
 
 
 def test_an_unfinished_build_has_no_manifest(tmp_path, monkeypatch):
-    from semihv_hf.data import build as module
+    from semihv_hf.data.sources.open_packages import build as module
 
     build("open_packages", tmp_path, limit=1, packages=["scikit-image"], progress=False)
     assert (tmp_path / "build_manifest.json").is_file()

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from ...errors import SemiHVError
 from ..imaging import UnreadableImage
+from ..licences import source_licence
 from ..pictures import clean_picture
 from ..schema import Fact
 from ..sources.base import Skipped
@@ -62,8 +63,8 @@ class Benchmark(ABC):
     title: ClassVar[str]
     # None: the benchmark may not be passed on, so there is no repository.
     hub_id: ClassVar[str | None]
-    licence: ClassVar[str]
-    link: ClassVar[str]
+    # Its name in the licence registry, where that is another.
+    source_name: ClassVar[str | None] = None
     splits: ClassVar[tuple[str, ...]]
     default_split: ClassVar[str] = "test"
     subsets: ClassVar[tuple[str, ...]] = ("all",)
@@ -93,6 +94,16 @@ class Benchmark(ABC):
             raise SemiHVError(f"{self.title} has no split {self.split!r}.", f"It has {', '.join(self.splits)}.")
         if self.subsets and self.subset not in self.subsets:
             raise SemiHVError(f"{self.title} has no subset {self.subset!r}.", f"It has {', '.join(self.subsets)}.")
+
+    @property
+    def licence(self) -> str:
+        """The licence that the registry has for it."""
+        return source_licence(self.source_name or self.name).licence
+
+    @property
+    def link(self) -> str:
+        """Where that is stated."""
+        return source_licence(self.source_name or self.name).link
 
     @abstractmethod
     def rows(self) -> Iterator[Question | Skipped | Filtered]:

@@ -21,10 +21,9 @@ class JamaClinicalChallenge(Benchmark):
     """
 
     name = "jama_clinical_challenge"
+    source_name = "jama"
     title = "JAMA Clinical Challenge"
     hub_id = None
-    licence = "JAMA Network terms of use; may not be passed on"
-    link = "https://jamanetwork.com"
     splits = ("test",)
 
     def __init__(self, source: str | Path | None = None, *, require_images: bool = False, **options: Any):

@@ -44,8 +44,6 @@ class MmmuMedical(Benchmark):
     name = "mmmu_medical"
     title = "MMMU Health & Medicine"
     hub_id = "MMMU/MMMU"
-    licence = "Apache-2.0"
-    link = "https://mmmu-benchmark.github.io"
     splits = ("train", "validation", "test")
     default_split = "validation"
     subsets = ("all", *SUBJECTS)

@@ -32,8 +32,6 @@ class OmniMedVqa(Benchmark):
     title = "OmniMedVQA"
     hub_id = "foreverbeliever/OmniMedVQA"
     # The repository states none for the whole: each image set has its own.
-    licence = "various, see the image sets"
-    link = "https://github.com/OpenGVLab/Multi-Modality-Arena"
     splits = ("test",)
     subsets = ()  # any image set's name
     expected = {("test", "all"): Expected(88996, closed=88996)}

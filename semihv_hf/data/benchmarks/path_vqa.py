@@ -14,8 +14,6 @@ class PathVqa(ImageQuestionAnswer):
     name = "path_vqa"
     title = "PathVQA"
     hub_id = "flaviagiammarino/path-vqa"
-    licence = "MIT"
-    link = "https://github.com/UCSD-AI4H/PathVQA"
     splits = ("train", "validation", "test")
     expected = {
         ("test", "all"): Expected(6719),

@@ -40,8 +40,6 @@ class PmcVqa(Benchmark):
     name = "pmc_vqa"
     title = "PMC-VQA"
     hub_id = "RadGenome/PMC-VQA"
-    licence = "CC-BY-SA-4.0"
-    link = "https://huggingface.co/datasets/RadGenome/PMC-VQA"
     splits = ("train", "test")
     subsets = ("clean", "v1", "v2")
     default_subset = "clean"

@@ -33,8 +33,6 @@ class Slake(Benchmark):
     name = "slake"
     title = "SLAKE"
     hub_id = "BoKelvin/SLAKE"
-    licence = "CC-BY-4.0"
-    link = "https://www.med-vqa.com/slake/"
     splits = ("train", "validation", "test")
     subsets = ("all", "closed", "open", "zh")
     expected = {

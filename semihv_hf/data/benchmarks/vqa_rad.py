@@ -68,8 +68,6 @@ class VqaRad(ImageQuestionAnswer):
     name = "vqa_rad"
     title = "VQA-RAD"
     hub_id = "flaviagiammarino/vqa-rad"
-    licence = "CC0-1.0"
-    link = "https://osf.io/89kps/"
     splits = ("train", "test")
     expected = {
         ("test", "all"): Expected(451, closed=251),
