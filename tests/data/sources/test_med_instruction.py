@@ -58,7 +58,7 @@ def release(tmp_path):
         {"conversations": pairs(LETTERS, "A"), "image": f"{AUTHORS}/PMC-VQA/figures/PMC1_F1.jpg", "label": 0},
         {
             "conversations": pairs("What is it?\n<image>", "A graph.", speaker="role"),
-            "image": "/home/data/38_Pubmed_cleaned/images2/PMC77/f3.jpg",
+            "image": "/mnt/data/38_Pubmed_cleaned/images2/PMC77/f3.jpg",
             "label": 0,
         },
         {"conversations": pairs(FINDINGS, "I'm Sorry, I cannot."), "image": f"{AUTHORS}/PadChest/images/9.png"},
