@@ -8,7 +8,7 @@ import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -85,8 +85,7 @@ class LocalEngine:
         from concurrent.futures import FIRST_COMPLETED, wait
         from concurrent.futures.process import BrokenProcessPool
 
-        if self._pool is None:
-            self._open()
+        self.start()
         payload = pickle.dumps(work)
         waiting: dict[Any, Any] = {}
         remaining = iter(tasks)
@@ -106,14 +105,21 @@ class LocalEngine:
                 "`if __name__ == '__main__':`. What is finished is kept.",
             ) from error
 
-    def _open(self) -> None:
+    def start(self) -> None:
+        """Starts the first processes, which takes about a second, while this one still does something else."""
         from concurrent.futures import ProcessPoolExecutor
+        from concurrent.futures.process import BrokenProcessPool
         from multiprocessing import get_context
 
+        if self._pool is not None or self.workers == 1:
+            return
         # Forking would copy the locks of whatever threads pyarrow and others run.
         context = get_context("spawn")
         alive, self._end = context.Pipe(duplex=False)
         self._pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_start, initargs=(alive,))
+        with suppress(BrokenProcessPool):  # where no process can be started, the first task says so
+            for _ in range(min(self.workers, _FIRST)):
+                self._pool.submit(_prepare)
 
     def close(self, *, at_once: bool = False) -> None:
         """Ends the processes.
@@ -130,6 +136,13 @@ class LocalEngine:
 
 
 _NONE = object()
+_FIRST = 8  # a small release does not need more processes; others are started when there are tasks for them
+
+
+def _prepare() -> None:
+    """Imports what every block needs."""
+    import pyarrow.parquet  # noqa: F401
+    from PIL import Image  # noqa: F401
 
 
 def _start(alive: "Connection") -> None:
@@ -168,13 +181,11 @@ class RayEngine:
     def __init__(self, workers: int | None):
         try:
             import ray
-            import ray.data
+            import ray.data  # noqa: F401
         except ImportError as error:
             raise SemiHVError("The engine ray needs Ray Data.", "Install it: pip install 'semihv-hf[ray]'") from error
         self.workers = workers
-        self._started_here = not ray.is_initialized()
-        if self._started_here:
-            ray.init(log_to_driver=False, logging_level="error")
+        self._started_here = False
 
     def run(self, work: Work, tasks: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
         """Does the work for every task; see [`LocalEngine.run`]."""
@@ -182,11 +193,14 @@ class RayEngine:
         import ray.data
 
         def call(batch: dict[str, Any]) -> dict[str, list]:
-            number = int(batch["id"][0])
-            return {"number": [number], "result": [pickle.dumps(work(tasks[number]))]}
+            numbers = [int(number) for number in batch["id"]]
+            return {"number": numbers, "result": [pickle.dumps(work(tasks[number])) for number in numbers]}
 
         if not tasks:
             return
+        if not ray.is_initialized():
+            ray.init(log_to_driver=False, logging_level="error")
+            self._started_here = True
         processors = int(ray.cluster_resources().get("CPU", 1))
         # Several pieces a processor: blocks take unequal time, and each piece that is done is reported.
         pieces = min(len(tasks), 8 * max(processors, 1))
@@ -194,12 +208,15 @@ class RayEngine:
         try:
             with _quiet(ray.data.DataContext.get_current()):
                 done = ray.data.range(len(tasks), override_num_blocks=pieces).map_batches(
-                    call, batch_size=1, num_cpus=1, compute=strategy
+                    call, batch_size=None, num_cpus=1, compute=strategy
                 )
                 for row in done.iter_rows():
                     yield tasks[row["number"]], pickle.loads(row["result"])
         except ray.exceptions.RayError as error:
             raise _cause(error) from error
+
+    def start(self) -> None:
+        """Nothing: the cluster's processes are Ray's own."""
 
     def close(self, *, at_once: bool = False) -> None:
         """Leaves the cluster, or ends it where it was started here.

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 ROW_GROUP = 100
 ROW_GROUP_BYTES = 32 << 20  # what a reader must hold; studies of many images would make a hundred rows huge
-# A little below 500 MB: what Parquet adds to the rows must fit in as well.
-SHARD_BYTES = 490_000_000
+# Below 500 MB: what Parquet adds, and the last row, must fit in as well.
+SHARD_BYTES = 480_000_000
 _ENCODED_IMAGES = "images.list.element.bytes"
 
 

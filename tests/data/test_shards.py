@@ -22,7 +22,9 @@ def test_shards_are_numbered_and_end_before_they_grow_too_large(tmp_path, monkey
     assert all(240 <= shard["rows"] <= 250 for shard in written[:2]), "numbers of more digits make rows longer"
     metadata = pyarrow.parquet.read_metadata(tmp_path / written[0]["file"])
     assert [metadata.row_group(i).num_rows for i in range(2)] == [100, 100] and metadata.num_row_groups == 3
-    ids = [name for shard in written for name in pyarrow.parquet.read_table(tmp_path / shard["file"])["id"].to_pylist()]
+    ids = [
+        name for shard in written for name in pyarrow.parquet.read_table(tmp_path / shard["file"])["id"].to_pylist()
+    ]
     assert ids == [str(i) for i in range(510)]
 
 

@@ -1,7 +1,8 @@
 """Shards from blocks: which rows each holds follows from their sizes, so that each can be written on its own."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ...files import write_json
 from .. import shards
 from ..shards import Cutter, shard_name, write_shard
-from .blocks import BlockFile, Job, check_code
+from .block_file import BlockFile
+from .blocks import Job, check_code
 from .report import Counts
 from .workspace import SKIPPED, working
 
@@ -30,7 +32,7 @@ class ShardPlan:
         index (`int`): its number among the shards of the split.
         first (`tuple[int, int]`): block and row where it begins.
         stop (`tuple[int, int]`): block and row before which it ends.
-        count (`int`, *optional*, defaults to 0): how many shards the split has.
+        count (`int`): how many shards the split has.
     """
 
     config: str
@@ -38,7 +40,7 @@ class ShardPlan:
     index: int
     first: tuple[int, int]
     stop: tuple[int, int]
-    count: int = 0
+    count: int
 
     @property
     def file(self) -> str:
@@ -50,55 +52,54 @@ class ShardPlan:
         return work / "shards" / f"{self.config}-{self.file}.json"
 
 
-def survey(job: Job, blocks: int, out: Path) -> tuple[list[ShardPlan], Counts]:
-    """Goes through all blocks once: cuts the shards, counts, and writes the table of what was left out.
+def survey(job: Job, out: Path) -> tuple[list[ShardPlan], Counts]:
+    """Goes through all blocks: counts, writes the table of what was left out, and cuts the shards.
 
     Args:
         job ([`Job`]): the build.
-        blocks (`int`): how many blocks there are.
         out (`pathlib.Path`): the dataset folder.
 
     Returns:
         `tuple[list[ShardPlan], Counts]`: the shards and the counts.
     """
-    counts, plans = Counts(), []
-    open_plans: dict[tuple[str, str], tuple[Cutter, ShardPlan]] = {}
+    counts = Counts()
+    totals: Counter[str] = Counter()
 
     def left_out() -> Iterator[dict[str, str]]:
-        for number in range(blocks):
-            with BlockFile(job.block_path(number)) as block:
-                index = block.index
+        for index in _indexes(job):
             counts.add(Counts.from_json(index["counts"]))
             for name, table in index["tables"].items():
-                config, split = name.split("/")
-                plans.extend(_cut(open_plans, config, split, number, table["sizes"]))
+                totals[name] += sum(table["sizes"])
             for source_id, reason, detail in index["skipped"]:
                 yield {"source": job.source.name, "source_id": source_id, "reason": reason, "detail": detail}
 
     _write_skipped(out / SKIPPED, left_out())
-    numbers: dict[tuple[str, str], int] = {}
-    for plan in plans:
-        numbers[plan.config, plan.split] = plan.index + 1
-    for plan in plans:
-        plan.count = numbers[plan.config, plan.split]
-    return plans, counts
+    return list(_cut(job, totals)), counts
 
 
-def _cut(open_plans: dict, config: str, split: str, block: int, sizes: Iterable[int]) -> Iterator[ShardPlan]:
-    """Takes the rows of a block into account; yields each shard that begins with one of them."""
-    key = (config, split)
-    for row, size in enumerate(sizes):
-        if key not in open_plans:
-            cutter = Cutter(shards.SHARD_BYTES)
-            plan = None
-        else:
-            cutter, plan = open_plans[key]
-        index = cutter.place(size)
-        if plan is None or index != plan.index:
-            plan = ShardPlan(config, split, index, (block, row), (block, row))
-            yield plan
-        plan.stop = (block, row + 1)
-        open_plans[key] = (cutter, plan)
+def _indexes(job: Job) -> Iterator[dict[str, Any]]:
+    for number in job.listing.blocks:
+        with BlockFile(job.block_path(number)) as block:
+            yield block.index
+
+
+def _cut(job: Job, totals: Mapping[str, int]) -> Iterator[ShardPlan]:
+    """Shards of equal size, as few as may be: none is much smaller than the others, whoever writes or reads them."""
+    counts = {name: max(-(-total // shards.SHARD_BYTES), 1) for name, total in totals.items()}
+    written: Counter[str] = Counter()
+    plans: dict[str, ShardPlan] = {}
+    for number, index in enumerate(_indexes(job)):
+        for name, table in index["tables"].items():
+            for row, size in enumerate(table["sizes"]):
+                at = min(written[name] * counts[name] // max(totals[name], 1), counts[name] - 1)
+                if name not in plans or plans[name].index != at:
+                    if name in plans:
+                        yield plans[name]
+                    config, split = name.split("/")
+                    plans[name] = ShardPlan(config, split, at, (number, row), (number, row), counts[name])
+                plans[name].stop = (number, row + 1)
+                written[name] += size
+    yield from plans.values()
 
 
 def _write_skipped(path: Path, rows: Iterable[dict[str, str]]) -> None:

@@ -1,25 +1,21 @@
-"""A block of a release: some things of its list, read into rows and kept in one file until the shards are assembled.
+"""A block of a release: some things of its list, read into rows and kept until the shards are assembled.
 
-A block file holds every image once, however many rows show it, then one Arrow table for each config and split whose
-image columns say where the pixels lie, then a JSON index. It appears when it is complete; a build that was killed
-finds it and does not read those things again.
+A build that was killed finds the blocks that were complete and does not read those things again.
 """
 
 import io
-import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import SemiHVError
-from ...files import atomic_file, canonical_json
 from ..checks import validate_case, validate_record
 from ..configs import CASES, config_of
 from ..schema import Case, Record
 from ..sources.base import Item, Skipped, Source
+from .block_file import BlockFile, BlockWriter, is_whole, new_block
 from .failures import describe, is_fatal
 from .listing import Listing
 from .report import Counts
@@ -31,7 +27,6 @@ if TYPE_CHECKING:
 # What pyarrow raises for a value that does not fit its column; its own errors are ValueErrors and TypeErrors.
 _NO_COLUMN = (ValueError, TypeError, OverflowError)
 _DATACLASSES = {Case: ("facts", "texts", "regions"), Record: ("facts", "questions", "provenance")}
-_TAIL = 8  # bytes at the end of a block file that give the length of its index
 
 
 @dataclass(frozen=True)
@@ -76,7 +71,7 @@ def build_block(job: Job, number: int) -> dict[str, int]:
     with working(job.work):
         check_code(job)
         path = job.block_path(number)
-        if not (path.exists() and _still_holds(job, number)):
+        if not (path.exists() and is_whole(path) and _still_holds(job, number)):
             path.parent.mkdir(exist_ok=True)
             # Shards of before the release was mended; none are written while a block is missing.
             shutil.rmtree(job.work / "shards", ignore_errors=True)
@@ -107,56 +102,6 @@ def check_code(job: Job) -> None:
         )
 
 
-class BlockFile:
-    """A complete block.
-
-    Args:
-        path (`pathlib.Path`): its file.
-    """
-
-    def __init__(self, path: Path):
-        self._file = open(path, "rb")
-        end = self._file.seek(-_TAIL, os.SEEK_END)
-        length = int.from_bytes(self._file.read(_TAIL), "big")
-        self._file.seek(end - length)
-        self.index: dict[str, Any] = json.loads(self._file.read(length))
-
-    def __enter__(self) -> "BlockFile":
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self._file.close()
-
-    def table(self, config: str, split: str) -> "pyarrow.Table | None":
-        """The rows of a config and split; their images are [`image_places`].
-
-        Args:
-            config (`str`): the config.
-            split (`str`): the split.
-
-        Returns:
-            `pyarrow.Table` or `None`: `None` where the block has none.
-        """
-        import pyarrow.ipc
-
-        place = self.index["tables"].get(f"{config}/{split}")
-        if place is None:
-            return None
-        return pyarrow.ipc.open_stream(self.bytes(place["offset"], place["bytes"])).read_all()
-
-    def bytes(self, offset: int, size: int) -> bytes:
-        """A piece of the file, for example an image.
-
-        Args:
-            offset (`int`): where it begins.
-            size (`int`): its length.
-
-        Returns:
-            `bytes`: the piece.
-        """
-        return os.pread(self._file.fileno(), size, offset)
-
-
 def placed_schema(schema: "pyarrow.Schema") -> "pyarrow.Schema":
     """The columns of a table in a block file: images are places in the file.
 
@@ -180,7 +125,7 @@ def _still_holds(job: Job, number: int) -> bool:
         return True
     for position, entry in enumerate(job.listing.read(number)):
         if position in damaged:
-            rows = _Rows(job.source, io.BytesIO(), {})
+            rows = _Rows(job.source, BlockWriter(io.BytesIO()), {})
             rows.add(entry)
             if not rows.counts.tally.damaged:
                 return False
@@ -191,7 +136,7 @@ def _write(job: Job, number: int, refused: Mapping[str, str]) -> dict[str, str]:
     """Writes a block. Gives the rows that the columns cannot hold, with the reason; then nothing is written."""
     entries, damaged = 0, []
     try:
-        with atomic_file(job.block_path(number), "wb") as file:
+        with new_block(job.block_path(number)) as file:
             rows = _Rows(job.source, file, refused)
             for entry in job.listing.read(number):
                 before = rows.counts.tally.damaged
@@ -206,8 +151,7 @@ def _write(job: Job, number: int, refused: Mapping[str, str]) -> dict[str, str]:
                 "skipped": rows.skipped,
                 "counts": rows.counts.as_json(),
             }
-            data = canonical_json(index).encode("utf-8", "surrogatepass")
-            file.write(data + len(data).to_bytes(_TAIL, "big"))
+            file.finish(index)
     except _Refused as error:
         return error.rows
     return {}
@@ -226,11 +170,11 @@ class _Rows:
 
     Args:
         source ([`Source`]): the release.
-        file (`IO[bytes]`): the block file.
+        file (`BlockWriter`): the block file.
         refused (`Mapping[str, str]`): ids of rows that the columns cannot hold, with the reason.
     """
 
-    def __init__(self, source: Source, file: IO[bytes], refused: Mapping[str, str]):
+    def __init__(self, source: Source, file: BlockWriter, refused: Mapping[str, str]):
         self.source = source
         self.file = file
         self.refused = refused
@@ -308,14 +252,16 @@ class _Rows:
             except _NO_COLUMN:
                 refused.update(_unfit(rows, schema))
                 continue
-            begin = self.file.tell()
-            with pyarrow.ipc.new_stream(self.file, schema) as writer:
+            begin = self.file.size
+            stream = pyarrow.BufferOutputStream()
+            with pyarrow.ipc.new_stream(stream, schema) as writer:
                 writer.write_table(table)
-            size = self.file.tell() - begin
+            self.file.write(stream.getvalue())
             # Images make up nearly all of a row; its share of the texts is close enough.
             texts = table.nbytes // len(rows)
             sizes = [texts + sum(image["size"] for image in row["images"]) for row in rows]
-            places[f"{config}/{split}"] = {"offset": begin, "bytes": size, "rows": len(rows), "sizes": sizes}
+            place = {"offset": begin, "bytes": self.file.size - begin, "rows": len(rows), "sizes": sizes}
+            places[f"{config}/{split}"] = place
         if refused:
             raise _Refused(refused)
         return places
@@ -334,7 +280,7 @@ def _row(thing: Case | Record) -> dict[str, Any]:
 class _Places:
     """Where the images of a case lie in the block file; each is written once, whichever rows show it."""
 
-    def __init__(self, file: IO[bytes], images: Sequence[bytes]):
+    def __init__(self, file: BlockWriter, images: Sequence[bytes]):
         self.file = file
         self.known = {image: self._write(image) for image in dict.fromkeys(images)}
 
@@ -345,7 +291,7 @@ class _Places:
         return [self.known[image] for image in images]
 
     def _write(self, image: bytes) -> dict[str, int]:
-        offset = self.file.tell()
+        offset = self.file.size
         self.file.write(image)
         return {"offset": offset, "size": len(image)}
 

@@ -11,7 +11,10 @@ from ..sources.base import Item, Skipped, Source
 from ..tables import DiskTable
 from .failures import FATAL, describe
 
-BLOCK = 128  # things of a release in a block: what is done again, at most, by each process after a crash
+# How many things of a release a block holds: what each process does again, at most, after a crash. Fewer where there
+# are few, which are often whole volumes, so that all processes of a large machine have something to do.
+LEAST, MOST = 8, 256
+_BLOCKS = 64
 
 
 @dataclass(frozen=True)
@@ -20,13 +23,34 @@ class Listing:
 
     Args:
         path (`pathlib.Path`): one line of JSON a thing, in the order of the release.
-        offsets (`list[int]`): the byte at which each block begins.
+        offsets (`list[int]`): the byte at which every `LEAST`-th thing begins.
         entries (`int`): how many things are listed.
+        block (`int`): how many of them are in a block, a multiple of `LEAST`.
     """
 
     path: Path
     offsets: list[int]
     entries: int
+    block: int
+
+    @property
+    def blocks(self) -> range:
+        """The numbers of the blocks."""
+        return range(-(-self.entries // self.block))
+
+    def lines(self, block: int) -> list[bytes]:
+        """The lines of a block.
+
+        Args:
+            block (`int`): its number, counted from 0.
+
+        Returns:
+            `list[bytes]`: one JSON text each.
+        """
+        first = block * self.block
+        with open(self.path, "rb") as file:
+            file.seek(self.offsets[first // LEAST])
+            return [file.readline() for _ in range(min(self.block, self.entries - first))]
 
     def read(self, block: int) -> Iterator[Item | Skipped]:
         """Reads a block of the list.
@@ -35,13 +59,11 @@ class Listing:
             block (`int`): its number, counted from 0.
 
         Yields:
-            [`Item`] or [`Skipped`]: at most `BLOCK` of them.
+            [`Item`] or [`Skipped`]: what is listed there.
         """
-        with open(self.path, "rb") as file:
-            file.seek(self.offsets[block])
-            for _ in range(min(BLOCK, self.entries - block * BLOCK)):
-                entry = json.loads(file.readline())
-                yield Skipped(*entry["skipped"]) if "skipped" in entry else Item(**entry)
+        for line in self.lines(block):
+            entry = json.loads(line)
+            yield Skipped(*entry["skipped"]) if "skipped" in entry else Item(**entry)
 
 
 def list_release(work: Path, source: Source, limit: int | None, tell: Callable[[int], None]) -> Listing:
@@ -64,7 +86,7 @@ def list_release(work: Path, source: Source, limit: int | None, tell: Callable[[
         offsets, entries = [], 0
         with atomic_file(path, "wb") as file:
             for entry in listed(source, limit):
-                if entries % BLOCK == 0:
+                if entries % LEAST == 0:
                     offsets.append(file.tell())
                     tell(entries)
                 file.write(canonical_json(_as_json(entry)).encode("utf-8", "surrogatepass") + b"\n")
@@ -74,7 +96,8 @@ def list_release(work: Path, source: Source, limit: int | None, tell: Callable[[
     if not found["entries"]:
         raise SemiHVError(f"The {source.name} release lists nothing.", "See whether its tables are complete.")
     tell(found["entries"])
-    return Listing(path, found["offsets"], found["entries"])
+    block = min(max(found["entries"] // _BLOCKS // LEAST * LEAST, LEAST), MOST)
+    return Listing(path, found["offsets"], found["entries"], block)
 
 
 def listed(source: Source, limit: int | None = None) -> Iterator[Item | Skipped]:

@@ -55,27 +55,24 @@ def build_release(
     release = open_release(adapter, data_dir, held_out=held_out, seed=seed, options=options)
     out = Path(out_dir)
     made_of = fingerprint(release, options or {}, limit)
-    with workspace(out, made_of, overwrite=overwrite) as work, _progress(progress) as bar:
+    with (
+        engines.engine(engine, workers) as machines,
+        workspace(out, made_of, overwrite=overwrite) as work,
+        _progress(progress) as bar,
+    ):
         if work is None:
             return json.loads((out / REPORT).read_text(encoding="utf-8"))
+        machines.start()
         listing = list_release(work, release, limit, bar.listed)
-        job = Job(
-            release,
-            listing,
-            work,
-            case_features().arrow_schema,
-            record_features().arrow_schema,
-            dict(code_fingerprint(adapter)),
-        )
-        with engines.engine(engine, workers) as machines:
-            bar.begin("reading", listing.entries)
-            numbers = range(len(listing.offsets))
-            for _, done in machines.run(partial(build_block, job), numbers):
-                bar.advance(**done)
-            plans, counts = survey(job, len(numbers), out)
-            _check_skipped(counts, adapter.name, max_skipped, out)
-            bar.begin("writing shards", len(plans))
-            shards = _assemble(job, out, plans, machines, bar)
+        columns = (case_features().arrow_schema, record_features().arrow_schema)
+        job = Job(release, listing, work, *columns, dict(code_fingerprint(adapter)))
+        bar.begin("reading", listing.entries)
+        for _, done in machines.run(partial(build_block, job), listing.blocks):
+            bar.advance(**done)
+        plans, counts = survey(job, out)
+        _check_skipped(counts, adapter.name, max_skipped, out)
+        bar.begin("writing shards", len(plans))
+        shards = _assemble(job, out, plans, machines, bar)
         _remove_others(out, shards)
         report = build_report(made_of, listing.entries, counts, shards)
         _finish(out, made_of, report, shards, attestation if decision.attested else None)
@@ -144,10 +141,12 @@ def _assemble(
 
 
 def _remove_others(out: Path, shards: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> None:
-    """Shards of a build that was thrown away would be read along with the new ones."""
+    """Removes shards of a build that was thrown away, which would be read along with the new ones, and half files."""
     for path in (out / "data").glob("*/*.parquet"):
         if path.name not in {shard["file"] for shard in sum(shards.get(path.parent.name, {}).values(), [])}:
             path.unlink()
+    for path in [*out.glob(".*.tmp"), *(out / "data").glob("*/.*.tmp")]:
+        path.unlink()
     for path in (out / "data").iterdir():
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
