@@ -43,8 +43,8 @@ ENCODED = "images.list.element.bytes"
 PLAIN = ["id", "images.list.element.path", "text"]
 
 
-def draw_release(folder: Path, images: int, seed: int) -> None:
-    """Writes a release whose pictures look as smooth as photographs do: about 50 kB each."""
+def draw_release(folder: Path, images: int, seed: int, side: int = 512) -> None:
+    """Writes a release whose pictures look as smooth as photographs do: about 50 kB each at 512 x 512 pixels."""
     figures = folder / "figures"
     figures.mkdir(parents=True)
     generator = np.random.default_rng(seed)
@@ -54,7 +54,7 @@ def draw_release(folder: Path, images: int, seed: int) -> None:
         for number in range(images):
             name = f"PMC{number:07d}_F1.jpg"
             if number < DIFFERENT:
-                pixels = generator.integers(0, 255, (512, 512, 3), np.uint8)
+                pixels = generator.integers(0, 255, (side, side, 3), np.uint8)
                 smooth = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(2))
                 smooth.save(figures / name, "JPEG", quality=90)
             else:

@@ -16,6 +16,7 @@ EXTRAS = {
     "ray": "building a dataset on several machines",
     "curate": "instruction records written with retrieval",
     "judge": "answers judged by a language model",
+    "metrics": "concepts and text overlap as metrics",
     "review": "the page on which clinicians review records",
     "serve": "an OpenAI-compatible server for a checkpoint",
     "dev": "tests and style checks",

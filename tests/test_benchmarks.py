@@ -5,7 +5,10 @@ import sys
 
 import pytest
 
-SPEED = ["sva_windows", "batched_generation", "many_questions", "preprocessing"]
+SPEED = [
+    *("sva_windows", "batched_generation", "many_questions", "preprocessing", "build_throughput", "build_memory"),
+    *("first_row", "llm_client", "llm_cache", "medical_vqa_speed", "concept_linking"),
+]
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from semihv_hf import cli
 
 VERBS = (
     *("quickstart", "build", "benchmark", "sources", "deidentify", "predict", "score", "report", "serve", "convert"),
-    "doctor",
+    *("judge-audit", "doctor"),
 )
 
 

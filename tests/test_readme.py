@@ -93,7 +93,7 @@ def test_every_verb_of_the_command_line_is_in_the_table(root):
     from semihv_hf import cli
 
     verbs = set(typer.main.get_command(cli.app).commands)
-    rows = re.findall(r"^\| `(\w+)` \|", (root / "README.md").read_text(), flags=re.M)
+    rows = re.findall(r"^\| `([\w-]+)` \|", (root / "README.md").read_text(), flags=re.M)
     assert rows == ["semihv", *rows[1:]] and set(rows[1:]) == verbs
 
 

@@ -157,7 +157,7 @@ def test_make_installs_only_when_the_lists_changed(made):
     soon = time.time() + 10
     os.utime(made.folder / "constraints.txt", (soon, soon))
     assert made("quickstart").count("pip install") == 1
-    assert "-e '.[train,judge,serve,deidentify,ray,dev]'" in made("test")
+    assert "-e '.[train,judge,metrics,serve,deidentify,ray,dev]'" in made("test")
     assert "semihv quickstart --out runs/quickstart" in made("quickstart")
     assert 'pytest -q -m "not slow"' in made("test")
 

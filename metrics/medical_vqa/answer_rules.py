@@ -1,76 +1,12 @@
 """How one answer is compared with one reference. No model, no network: only rules, each with a name."""
 
-import re
-import unicodedata
 from collections import Counter
 
+from .ngrams import ngram_statistics
+from .text_matching import options_named
+from .text_matching import words
+
 YES_NO = ("yes", "no")
-_NEGATIONS = frozenset(
-    {"not", "no", "never", "without", "cannot", "isn", "aren", "wasn", "doesn", "don", "neither", "nor"}
-)
-# A negation reaches this many words further: "not an axial slice" denies axial.
-_NEGATION_REACH = 3
-_WORD = re.compile(r"\d+(?:\.\d+)+|[^\W_]+")
-_WORD_OR_CLAUSE_END = re.compile(rf"(?P<word>{_WORD.pattern})|[.,;:!?\n]")
-_CLAUSE_STARTS = frozenset({"but", "instead", "rather"})
-
-
-def words(text):
-    """Splits a text into comparable words: one Unicode form, no case, no punctuation.
-
-    Args:
-        text (`str`): any text.
-
-    Returns:
-        `list[str]`: the words; a decimal number is one word.
-    """
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
-
-
-def options_named(answer, options):
-    """Finds the options that an answer names as whole words and does not deny.
-
-    The longest option is looked for first and its words are used up, so "not visible" does not also name "visible".
-
-    Args:
-        answer (`str`): the answer.
-        options (`list[str]`): the possible answers.
-
-    Returns:
-        `list[str]`: the options named, in the order of `options`.
-    """
-    tokens, clauses = _clauses(answer)
-    used = [False] * len(tokens)
-    found = set()
-    by_length = sorted(((words(option), option) for option in options), key=lambda pair: -len(pair[0]))
-    for wanted, option in by_length:
-        size = len(wanted)
-        for start in range(len(tokens) - size + 1 if size else 0):
-            if tokens[start : start + size] != wanted or any(used[start : start + size]):
-                continue
-            used[start : start + size] = [True] * size
-            if wanted in (["yes"], ["no"]) or not _denied(tokens, clauses, used, start):
-                found.add(option)
-    return [option for option in options if option in found]
-
-
-def _clauses(text):
-    """The words of a text, and for each the number of the clause it stands in."""
-    tokens, clauses, clause = [], [], 0
-    for match in _WORD_OR_CLAUSE_END.finditer(unicodedata.normalize("NFKC", text).casefold()):
-        word = match.group("word")
-        if word is None or word in _CLAUSE_STARTS:
-            clause += 1
-        if word is not None:
-            tokens.append(word)
-            clauses.append(clause)
-    return tokens, clauses
-
-
-def _denied(tokens, clauses, used, start):
-    """Whether a negation that is not itself part of an option stands shortly before, in the same clause."""
-    before = range(max(0, start - _NEGATION_REACH), start)
-    return any(tokens[i] in _NEGATIONS and not used[i] and clauses[i] == clauses[start] for i in before)
 
 
 def judge_closed(prediction, reference, options):
@@ -111,12 +47,13 @@ def judge_open(prediction, reference):
         reference (`str`): the reference answer.
 
     Returns:
-        `dict`: `outcome` (`"scored"` or `"failed"`), `empty`, and `exact_match`, `recall`, `precision`, `f1` between 0
-        and 1, or `None` for a failed row.
+        `dict`: `outcome` (`"scored"` or `"failed"`), `empty`; `exact_match`, `recall`, `precision`, `f1` between 0 and
+        1, or `None` for a failed row; and `ngrams`, the counts of which BLEU is made.
     """
     if prediction is None:
         scores = dict.fromkeys(("exact_match", "recall", "precision", "f1"))
-        return {"outcome": "failed", "rule": "no_prediction", "empty": False, **scores}
+        ngrams = ngram_statistics([], words(reference))
+        return {"outcome": "failed", "rule": "no_prediction", "empty": False, **scores, "ngrams": ngrams}
     said, wanted = words(prediction), words(reference)
     shared = sum((Counter(said) & Counter(wanted)).values())
     precision = shared / len(said) if said else 0.0
@@ -129,4 +66,5 @@ def judge_open(prediction, reference):
         "recall": recall,
         "precision": precision,
         "f1": 2 * precision * recall / (precision + recall) if shared else 0.0,
+        "ngrams": ngram_statistics(said, wanted),
     }

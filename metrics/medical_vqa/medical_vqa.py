@@ -1,19 +1,27 @@
 """Closed accuracy and open token scores for medical visual question answering, with every row accounted for."""
 
-from collections import Counter
-
 import datasets
 import evaluate
 
 from .answer_rules import judge_closed
 from .answer_rules import judge_open
-from .answer_rules import words
+from .llava_med import PROTOCOLS as PUBLISHED_PROTOCOLS
+from .llava_med import closed_hit
+from .llava_med import open_scores
+from .ngrams import ORDERS
+from .summaries import by_group
+from .summaries import summarise
+from .summaries import summarise_published
+from .text_matching import words
+
+# ORDERS stands here because evaluate copies only those siblings that this file imports, without a comment behind.
+__all__ = ["ORDERS", "MedicalVQA"]
 
 _DESCRIPTION = """
 Scores answers to questions about medical images. A closed question names its possible answers; it is right when the
 answer equals the reference or names exactly one of the options, and that is the reference. An open question gets exact
-match and token recall, precision and F1. A missing prediction is a failure: it is counted, kept out of the scores over
-answered rows, and wrong in the scores over all rows.
+match, token recall, precision and F1, and BLEU-1 to BLEU-4. A missing prediction is a failure: it is counted, kept out
+of the scores over answered rows, and wrong in the scores over all rows.
 """
 
 _CITATION = """
@@ -33,14 +41,19 @@ Args:
     answer_types (`list[str]`, *optional*): `"closed"` or `"open"`, one a row. Without it a row is closed when it has
         options or when its reference is yes or no.
     options (`list[list[str]]`, *optional*): the possible answers of each closed row; empty for open rows.
-    groups (`list[str]`, *optional*): a name for each row, such as its modality; adds `by_group`.
+    groups (`list[str]` or `dict[str, list[str]]`, *optional*): a name for each row, such as its modality, or several
+        such lists by their titles; adds `by_group`.
+    protocol (`str`, *optional*, defaults to `"rules"`): `"rules"`, this module's own; `"llava-med"` or
+        `"llava-med-first-release"`, the arithmetic of LLaVA-Med's script, errors included, for comparison with
+        published figures only.
     return_rows (`bool`, *optional*, defaults to `False`): adds `rows`, the decision on every row.
 
 Returns:
     `dict`: `closed_accuracy` (over all closed rows, failures wrong) and `closed_accuracy_scored` (over the closed rows
-    that have a prediction); `open_recall`, `open_precision`, `open_f1`, `open_exact_match` likewise, each also with
-    `_scored`; `None` where there is no row to divide by; and `counts`, with `total`, `scored`, `failed`, `empty`, and
-    for closed rows `correct`, `unparsed` and `decided_by`.
+    that have a prediction); `open_recall`, `open_precision`, `open_f1`, `open_exact_match` and `open_bleu_1` to
+    `open_bleu_4` likewise, each also with `_scored`, all from 0 to 1, higher is better; `None` where there is no row
+    to divide by; `protocol`; and `counts`, with `total`, `scored`, `failed`, `empty`, and for closed rows `correct`,
+    `unparsed` and `decided_by`.
 
 Examples:
 
@@ -66,10 +79,16 @@ Examples:
     (1.0, 0.5, 0.0)
     >>> result["by_group"]["CT"]["counts"]["open"]["total"]
     1
+
+    The published arithmetic finds "no" inside "normal", and misses every closed answer but yes and no.
+
+    >>> rows = dict(predictions=["The heart looks normal"], references=["no"], options=[["yes", "no"]])
+    >>> metric.compute(**rows, protocol="llava-med")["closed_accuracy"], metric.compute(**rows)["closed_accuracy"]
+    (1.0, 0.0)
 """
 
-_OPEN_SCORES = ("exact_match", "recall", "precision", "f1")
 _ANSWER_TYPES = ("closed", "open")
+_PROTOCOLS = ("rules", *PUBLISHED_PROTOCOLS)
 
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
@@ -96,88 +115,85 @@ class MedicalVQA(evaluate.Metric):
             kwargs: passed on.
 
         Raises:
-            ValueError: a prediction is neither text nor `None`.
+            ValueError: a prediction or reference is neither text nor `None`, or their numbers differ.
         """
-        for index, prediction in enumerate(predictions or []):
-            if prediction is not None and not isinstance(prediction, str):
-                raise ValueError(f"Row {index}: the prediction {prediction!r} is not text.")
+        for name, values in (("prediction", predictions), ("reference", references)):
+            for index, value in enumerate(values or []):
+                if value is not None and not isinstance(value, str):
+                    raise ValueError(f"Row {index}: the {name} {value!r} is not text.")
+        if predictions is not None and references is not None and len(predictions) != len(references):
+            raise ValueError(f"There are {len(predictions)} predictions for {len(references)} references.")
         super().add_batch(predictions=predictions, references=references, **kwargs)
 
-    def _compute(self, predictions, references, answer_types=None, options=None, groups=None, return_rows=False):
-        rows = _decide(predictions, references, answer_types, options)
-        result = _summarise(rows)
+    def _compute(
+        self,
+        predictions,
+        references,
+        answer_types=None,
+        options=None,
+        groups=None,
+        protocol="rules",
+        return_rows=False,
+    ):
+        if protocol not in _PROTOCOLS:
+            raise ValueError(f"Unknown protocol {protocol!r}; choose one of {_PROTOCOLS}.")
+        published = protocol != "rules"
+        summary = summarise_published if published else summarise
+        rows = _decide(predictions, references, answer_types, options, protocol if published else None)
+        result = {"protocol": protocol, **summary(rows)}
         if groups is not None:
-            _check_length("groups", groups, rows)
-            result["by_group"] = {
-                name: _summarise([row for row, group in zip(rows, groups, strict=True) if group == name])
-                for name in sorted(set(groups))
-            }
+            result["by_group"] = by_group(rows, groups, summary)
         if return_rows:
-            result["rows"] = rows
+            result["rows"] = [{name: value for name, value in row.items() if name != "ngrams"} for row in rows]
         return result
 
 
-def _check_length(name, values, rows):
-    if len(values) != len(rows):
-        raise ValueError(f"`{name}` has {len(values)} entries for {len(rows)} predictions.")
-
-
-def _decide(predictions, references, answer_types, options):
+def _decide(predictions, references, answer_types, options, published):
     """Decides every row, in order."""
     for name, values in (("answer_types", answer_types), ("options", options)):
-        if values is not None:
-            _check_length(name, values, predictions)
+        if values is not None and len(values) != len(predictions):
+            raise ValueError(f"`{name}` has {len(values)} entries for {len(predictions)} predictions.")
     rows = []
-    for index, (prediction, reference) in enumerate(zip(predictions, references, strict=True)):
-        if reference is None or not words(reference):
-            raise ValueError(f"Row {index} has no reference answer: {reference!r}.")
-        choices = list(options[index] or []) if options is not None else []
-        kind = answer_types[index] if answer_types is not None else None
-        if kind is None:
-            kind = "closed" if choices or words(reference) in (["yes"], ["no"]) else "open"
-        if kind not in _ANSWER_TYPES:
-            raise ValueError(f"Row {index} has the answer type {kind!r}; it must be one of {_ANSWER_TYPES}.")
-        if kind == "closed" and choices and words(reference) not in [words(choice) for choice in choices]:
-            raise ValueError(f"Row {index}: the reference {reference!r} is not among its options {choices!r}.")
-        decision = (
-            judge_closed(prediction, reference, choices) if kind == "closed" else judge_open(prediction, reference)
-        )
+    for index, (prediction, reference) in enumerate(zip(predictions, references)):
+        choices = _choices(index, options[index]) if options is not None else []
+        kind = _answer_type(index, reference, choices, answer_types)
+        if published:
+            decision = _published_decision(prediction, reference, kind, published)
+        elif kind == "closed":
+            decision = judge_closed(prediction, reference, choices)
+        else:
+            decision = judge_open(prediction, reference)
         rows.append({"answer_type": kind, **decision})
     return rows
 
 
-def _mean(total, count):
-    return total / count if count else None
+def _choices(index, options):
+    choices = list(options or [])
+    for choice in choices:
+        if not isinstance(choice, str) or not words(choice):
+            raise ValueError(f"Row {index}: the option {choice!r} is not a text with a word.")
+    return choices
 
 
-def _summarise(rows):
-    closed = [row for row in rows if row["answer_type"] == "closed"]
-    opened = [row for row in rows if row["answer_type"] == "open"]
-    outcomes = Counter(row["outcome"] for row in closed)
-    counts = {
-        "closed": {
-            "total": len(closed),
-            "scored": len(closed) - outcomes["failed"],
-            "failed": outcomes["failed"],
-            "correct": outcomes["right"],
-            "unparsed": outcomes["unparsed"],
-            "empty": sum(row["empty"] for row in closed),
-            "decided_by": dict(sorted(Counter(row["rule"] for row in closed).items())),
-        },
-        "open": {
-            "total": len(opened),
-            "scored": sum(row["outcome"] == "scored" for row in opened),
-            "failed": sum(row["outcome"] == "failed" for row in opened),
-            "empty": sum(row["empty"] for row in opened),
-        },
-    }
-    result = {
-        "closed_accuracy": _mean(outcomes["right"], counts["closed"]["total"]),
-        "closed_accuracy_scored": _mean(outcomes["right"], counts["closed"]["scored"]),
-    }
-    for name in _OPEN_SCORES:
-        total = sum(row[name] for row in opened if row[name] is not None)
-        result[f"open_{name}"] = _mean(total, counts["open"]["total"])
-        result[f"open_{name}_scored"] = _mean(total, counts["open"]["scored"])
-    result["counts"] = counts
-    return result
+def _answer_type(index, reference, choices, answer_types):
+    """Whether a row is closed or open; its reference is checked on the way."""
+    wanted = words(reference) if reference is not None else []
+    if not wanted:
+        raise ValueError(f"Row {index} has no reference answer: {reference!r}.")
+    kind = answer_types[index] if answer_types is not None else None
+    if kind is None:
+        kind = "closed" if choices or wanted in (["yes"], ["no"]) else "open"
+    if kind not in _ANSWER_TYPES:
+        raise ValueError(f"Row {index} has the answer type {kind!r}; it must be one of {_ANSWER_TYPES}.")
+    if kind == "closed" and choices and wanted not in [words(choice) for choice in choices]:
+        raise ValueError(f"Row {index}: the reference {reference!r} is not among its options {choices!r}.")
+    return kind
+
+
+def _published_decision(prediction, reference, kind, protocol):
+    """One row by the published arithmetic, which knows no failure: a missing answer is an empty text there."""
+    text = prediction or ""
+    counted = {"failed": prediction is None, "empty": prediction is not None and not words(text)}
+    if kind == "closed":
+        return {"hit": closed_hit(text, reference, protocol), **counted}
+    return {**open_scores(text, reference), **counted}

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from semihv_hf.errors import SemiHVError
+
 from .common import JudgeBaseUrl, JudgeModel, Seed, example, say
 
 
@@ -35,6 +37,7 @@ def add_to(app: typer.Typer) -> None:
             "semihv score runs/quickstart/predictions --data runs/quickstart/data --out runs/quickstart/scores.json"
         )
     )(score)
+    app.command(epilog=example("semihv judge-audit verdicts.jsonl --people people.csv --out audit"))(judge_audit)
     app.add_typer(report_app, name="report", epilog=example("semihv report runs/quickstart"))
     report_app.command("run", epilog=example("semihv report run runs/quickstart"))(report)
     report_app.command(
@@ -115,3 +118,42 @@ def composition(
     report = write_composition(data, out, benchmarks=benchmark or ())
     repeated = sum(row["rows"] for row in report["overlap"]["pairs"])
     say(f"Wrote {out}: {report['totals']['images']} images; rows that repeat elsewhere: {repeated}.")
+
+
+def judge_audit(
+    verdicts: Annotated[list[Path], typer.Argument(help="JSONL, JSON or CSV files of one judge's verdicts.")],
+    people: Annotated[Path, typer.Option(help="File of people's scores: id, rater, score (and model).")],
+    out: Annotated[Path, typer.Option(help="Folder for audit.html, audit.json and disagreements.csv.")] = Path(
+        "audit"
+    ),
+    level: Annotated[
+        Literal["nominal", "ordinal", "interval"] | None, typer.Option(help="Level of measurement.")
+    ] = None,
+    scale: Annotated[tuple[float, float] | None, typer.Option(help="Lowest and highest score.")] = None,
+    score: Annotated[str, typer.Option(help="Column of the verdicts; `outcome` for win, tie, loss.")] = "score",
+    judge: Annotated[str | None, typer.Option(help="The judge's name for the page.")] = None,
+    judge_family: Annotated[str | None, typer.Option(help="The judge's family.")] = None,
+    family: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL=FAMILY", help="The family of a model that wrote answers.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Compare a judge with people, and probe what moves its scores."""
+    from semihv_hf.evaluation.audit import judge_audit as audit
+
+    unclear = [entry for entry in family or () if "=" not in entry]
+    if unclear:
+        raise SemiHVError(f"--family {unclear[0]!r} is not of the form MODEL=FAMILY.")
+    report = audit(
+        verdicts,
+        people,
+        out,
+        level=level,
+        scale=scale,
+        score=score,
+        judge=judge,
+        judge_family=judge_family,
+        families=dict(entry.split("=", 1) for entry in family or ()),
+        seed=seed,
+    )
+    say(f"Wrote {out}: {report['headline']['sentence']}")

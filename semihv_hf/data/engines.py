@@ -194,7 +194,7 @@ class RayEngine:
 
         def call(batch: dict[str, Any]) -> dict[str, list]:
             numbers = [int(number) for number in batch["id"]]
-            return {"number": numbers, "result": [pickle.dumps(work(tasks[number])) for number in numbers]}
+            return {"number": numbers, "result": [_attempt(work, tasks[number]) for number in numbers]}
 
         if not tasks:
             return
@@ -211,9 +211,13 @@ class RayEngine:
                     call, batch_size=None, num_cpus=1, compute=strategy
                 )
                 for row in done.iter_rows():
-                    yield tasks[row["number"]], pickle.loads(row["result"])
+                    result, failure = pickle.loads(row["result"])
+                    if failure is not None:
+                        raise failure
+                    yield tasks[row["number"]], result
         except ray.exceptions.RayError as error:
-            raise _cause(error) from error
+            first = str(error).strip().splitlines()[0]
+            raise SemiHVError(f"The Ray cluster failed: {first}", "What is finished is kept; start again.") from error
 
     def start(self) -> None:
         """Nothing: the cluster's processes are Ray's own."""
@@ -241,11 +245,9 @@ def _quiet(context: Any) -> Iterator[None]:
         context.enable_progress_bars = shown
 
 
-def _cause(error: BaseException) -> BaseException:
-    """What was raised on the other machine: Ray wraps it, once or more."""
-    inner: BaseException | None = error
-    while inner is not None:
-        if isinstance(inner, SemiHVError):
-            return SemiHVError(inner.what, inner.do)
-        inner = getattr(inner, "cause", None) or inner.__cause__
-    return SemiHVError(f"A worker of the Ray cluster failed: {str(error).strip().splitlines()[-1]}")
+def _attempt(work: Work, task: Any) -> bytes:
+    """The result, or what was raised in its place: Ray Data would wrap that in an error of its own."""
+    try:
+        return pickle.dumps((work(task), None))
+    except Exception as error:
+        return pickle.dumps((None, error))

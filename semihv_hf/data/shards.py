@@ -1,7 +1,7 @@
 """Crash-safe Parquet files: a shard appears under its name only when it is complete, the manifest comes last.
 
-A shard ends before the row that would take it over `SHARD_BYTES`, a row group after `ROW_GROUP` rows, or earlier where
-they are large. Both depend on the rows alone, so the same rows give the same bytes wherever they are written.
+A shard ends before the row that would take it over `SHARD_BYTES` or `SHARD_ROWS`, a row group after `ROW_GROUP` rows,
+or earlier where they are large. Both depend on the rows alone, so the same rows give the same bytes everywhere.
 """
 
 import os
@@ -21,6 +21,7 @@ ROW_GROUP = 100
 ROW_GROUP_BYTES = 32 << 20  # what a reader must hold; studies of many images would make a hundred rows huge
 # Below 500 MB: what Parquet adds, and the last row, must fit in as well.
 SHARD_BYTES = 480_000_000
+SHARD_ROWS = 20_000  # small rows: what a writer and a reader must know of every row group would fill their memory
 _ENCODED_IMAGES = "images.list.element.bytes"
 
 
@@ -107,7 +108,7 @@ def write_shards(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     schema = features.arrow_schema
-    cutter = Cutter(SHARD_BYTES)
+    cutter = Cutter(SHARD_BYTES, SHARD_ROWS)
     parts: list[dict[str, Any]] = []
     try:
         for index, shard in groupby(rows, key=lambda row: cutter.place(row_bytes(row))):

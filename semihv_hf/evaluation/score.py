@@ -74,11 +74,12 @@ def score(
     return result
 
 
-def load_metric(name: str):
+def load_metric(name: str, config: str | None = None):
     """Loads one of the metric folders that ship with the package, without any network.
 
     Args:
         name (`str`): the folder's name, such as `"medical_vqa"`.
+        config (`str`, *optional*): the configuration, where the metric has several.
 
     Returns:
         `evaluate.EvaluationModule`: the metric.
@@ -87,7 +88,7 @@ def load_metric(name: str):
 
     from semihv_hf.resources import resource_dir
 
-    return evaluate.load(str(resource_dir("metrics") / name))
+    return evaluate.load(str(resource_dir("metrics") / name), config)
 
 
 def _read_conditions(folder: Path) -> dict[str, list[dict]]:
@@ -236,7 +237,7 @@ def _score_cases(path: Path, data: str | Path, judge: Mapping | None, seed: int)
             "unparsed": sum(case["outcome"] == "unparsed" for case in cases),
         },
         "cases": cases,
-        "judge": judge_cases(rows, data, judge, cache_path=path.with_name("judge_cache.log")),
+        "judge": judge_cases(rows, data, judge, cache_dir=path.with_name("judge_cache"), seed=seed),
     }
 
 

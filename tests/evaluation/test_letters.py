@@ -27,7 +27,7 @@ def test_options_are_read_line_by_line():
         ("A fracture is seen", None, "none"),
         ("abnormal", None, "none"),
         ("Answer: E", None, "none"),
-        ("", None, "none"),
+        ("", None, "empty"),
         ("Answer: B. Answer: C.", None, "several"),
         ("A or B", None, "several"),
         ("Answer B or C", None, "several"),

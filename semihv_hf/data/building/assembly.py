@@ -64,17 +64,19 @@ def survey(job: Job, out: Path) -> tuple[list[ShardPlan], Counts]:
     """
     counts = Counts()
     totals: Counter[str] = Counter()
+    rows: Counter[str] = Counter()
 
     def left_out() -> Iterator[dict[str, str]]:
         for index in _indexes(job):
             counts.add(Counts.from_json(index["counts"]))
             for name, table in index["tables"].items():
                 totals[name] += sum(table["sizes"])
+                rows[name] += table["rows"]
             for source_id, reason, detail in index["skipped"]:
                 yield {"source": job.source.name, "source_id": source_id, "reason": reason, "detail": detail}
 
     _write_skipped(out / SKIPPED, left_out())
-    return list(_cut(job, totals)), counts
+    return list(_cut(job, totals, rows)), counts
 
 
 def _indexes(job: Job) -> Iterator[dict[str, Any]]:
@@ -83,9 +85,12 @@ def _indexes(job: Job) -> Iterator[dict[str, Any]]:
             yield block.index
 
 
-def _cut(job: Job, totals: Mapping[str, int]) -> Iterator[ShardPlan]:
+def _cut(job: Job, totals: Mapping[str, int], rows: Mapping[str, int]) -> Iterator[ShardPlan]:
     """Shards of equal size, as few as may be: none is much smaller than the others, whoever writes or reads them."""
-    counts = {name: max(-(-total // shards.SHARD_BYTES), 1) for name, total in totals.items()}
+    counts = {
+        name: max(-(-total // shards.SHARD_BYTES), -(-rows[name] // shards.SHARD_ROWS))
+        for name, total in totals.items()
+    }
     written: Counter[str] = Counter()
     plans: dict[str, ShardPlan] = {}
     for number, index in enumerate(_indexes(job)):
