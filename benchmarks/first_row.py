@@ -21,13 +21,14 @@ from semihv_hf.data.build import build
 
 BAR_SECONDS = 1.0
 LOAD = """
-import json, sys, time
+import json, os, sys, time
 sys.modules["semihv_hf"] = None  # any import of it fails
 from datasets import load_dataset
 started = time.perf_counter()
 row = next(iter(load_dataset(sys.argv[1], sys.argv[2], split="train", streaming=True)))
 seconds = time.perf_counter() - started
-print(json.dumps({"seconds": seconds, "size": row["images"][0].size, "id": row["id"]}))
+print(json.dumps({"seconds": seconds, "size": row["images"][0].size, "id": row["id"]}), flush=True)
+os._exit(0)  # threads that datasets reads ahead with would abort an interpreter that ends in an orderly way
 """
 PLAIN = """
 import io, json, sys, time

@@ -4,14 +4,14 @@ A shard ends before the row that would take it over `SHARD_BYTES` or `SHARD_ROWS
 or earlier where they are large. Both depend on the rows alone, so the same rows give the same bytes everywhere.
 """
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ..files import atomic_file, sync_folder
-from ..packages import file_sha256
 
 if TYPE_CHECKING:
     import pyarrow
@@ -146,11 +146,34 @@ def write_shard(path: str | Path, groups: Iterable["pyarrow.Table"], schema: "py
     path = Path(path)
     count = 0
     with atomic_file(path, "wb") as file:
-        with pyarrow.parquet.ParquetWriter(file, schema, **_parquet_options(schema)) as writer:
+        hashed = _Hashed(file)
+        with pyarrow.parquet.ParquetWriter(hashed, schema, **_parquet_options(schema)) as writer:
             for group in groups:
                 writer.write_table(group, row_group_size=max(len(group), 1))
                 count += len(group)
-    return {"file": path.name, "rows": count, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    return {"file": path.name, "rows": count, "bytes": hashed.size, "sha256": hashed.digest.hexdigest()}
+
+
+class _Hashed:
+    """A file that is hashed while it is written: reading half a gigabyte again takes longer than hashing it."""
+
+    closed = False
+
+    def __init__(self, file: IO[bytes]):
+        self.file = file
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        self.size += len(data)
+        return self.file.write(data)
+
+    def tell(self) -> int:
+        return self.size
+
+    def flush(self) -> None:
+        """Nothing: the whole file is put on the disk at the end."""
 
 
 def _parquet_options(schema: "pyarrow.Schema") -> dict[str, Any]:

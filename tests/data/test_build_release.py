@@ -408,10 +408,15 @@ def test_wrong_settings_are_refused_before_anything_is_written(release, tmp_path
 def test_files_outside_the_release_are_named_without_their_folder(release, tmp_path):
     (tmp_path / "extra").mkdir()
     (tmp_path / "extra" / "map.csv").write_text("a,b\n")
-    make(release, tmp_path / "data", limit=5, options={"folder": str(tmp_path / "extra" / "map.csv")})
+    folder = {"tables": [str(tmp_path / "extra" / "map.csv")], "root": str(tmp_path / "extra")}
+    make(release, tmp_path / "data", limit=5, options={"folder": folder})
     option = json.loads((tmp_path / "data" / "build_manifest.json").read_text())["fingerprint"]["options"]["folder"]
-    assert option["name"] == "map.csv" and option["bytes"] == 4
+    assert option["root"] == {"name": "extra", "files": 1}
+    assert option["tables"][0]["name"] == "map.csv" and option["tables"][0]["bytes"] == 4
     assert all(str(tmp_path).encode() not in data for data in content(tmp_path / "data").values())
+    (tmp_path / "extra" / "map.csv").write_text("a,c\n")
+    with pytest.raises(SemiHVError, match="holds another build: options: folder"):
+        make(release, tmp_path / "data", limit=5, options={"folder": folder})
 
 
 class SharedImages(TinySource):

@@ -282,18 +282,21 @@ class _Places:
 
     def __init__(self, file: BlockWriter, images: Sequence[bytes]):
         self.file = file
-        self.known = {image: self._write(image) for image in dict.fromkeys(images)}
+        self.images = images
+        self.known: dict[bytes, dict[str, int]] = {}
+        self.own = [self._place(image) for image in images]
 
     def of(self, images: Sequence[bytes]) -> list[dict[str, int]]:
-        for image in images:
-            if image not in self.known:
-                self.known[image] = self._write(image)
-        return [self.known[image] for image in images]
+        # Nearly always these are the case's own, and comparing the objects spares hashing what they hold.
+        if len(images) == len(self.images) and all(one is other for one, other in zip(images, self.images)):
+            return self.own
+        return [self._place(image) for image in images]
 
-    def _write(self, image: bytes) -> dict[str, int]:
-        offset = self.file.size
-        self.file.write(image)
-        return {"offset": offset, "size": len(image)}
+    def _place(self, image: bytes) -> dict[str, int]:
+        if image not in self.known:
+            self.known[image] = {"offset": self.file.size, "size": len(image)}
+            self.file.write(image)
+        return self.known[image]
 
 
 def _unfit(rows: Sequence[Mapping[str, Any]], schema: "pyarrow.Schema") -> dict[str, str]:

@@ -108,8 +108,13 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _option_file(value: Any) -> Any:
-    path = Path(str(value))
-    return {"name": path.name, **(_ends(path) if path.is_file() else {})}
+    """What an option that names files is known by: their names and content, not their places on this machine."""
+    if isinstance(value, Mapping):
+        return {str(name): _option_file(one) for name, one in sorted(value.items())}
+    if isinstance(value, list | tuple):
+        return [_option_file(one) for one in value]
+    path = Path(str(value)).expanduser()
+    return {"name": path.name, **(_ends(path) if path.exists() else {})}
 
 
 def _ends(path: Path) -> dict[str, Any]:
