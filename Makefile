@@ -25,7 +25,7 @@ quickstart: $(RUN_STAMP)  ## install, then train, judge and report a tiny model 
 	$(BIN)/semihv quickstart --out $(OUT) $(ARGS)
 
 test: $(DEV_STAMP)  ## install, then run the tests that take seconds each
-	$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" $(ARGS)
 
 test-slow: $(DEV_STAMP)  ## install, then run the slow tests, the full quickstart among them
 	$(BIN)/python -m pytest -q -m slow $(ARGS)

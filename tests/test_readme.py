@@ -127,7 +127,7 @@ def test_make_targets_run_what_these_tests_run_in(root):
     if not installed_by_make(root):
         pytest.skip("this environment was not made by make")
     for target, arguments in (
-        ("test", '-q -m "not slow"'),
+        ("test", '-q -n 2 --dist loadfile -m "not slow"'),
         ("test-slow", "-q -m slow"),
         ("test-contract", "-q -rfExX tests/upstream --upstream"),
     ):

