@@ -4,9 +4,9 @@
 
 A PMC-VQA release is drawn and built, so that shards have the size that real ones have. Each round is a fresh process
 without this package: `datasets` is imported, then the clock starts, and stops at the first decoded row. Where torch is
-installed, `datasets` imports it when a streamed data set is made; that is an import too, so it is done before the clock
-starts, and for information also timed with it. For comparison the first shard is opened with pyarrow alone and one row
-group is read.
+installed, `datasets` imports it when a streamed data set is made; that is an import too, so it is done before the
+clock starts, and for information also timed with it. For comparison the first shard is opened with pyarrow alone and
+one row group is read.
 """
 
 import json

@@ -159,7 +159,7 @@ def test_make_installs_only_when_the_lists_changed(made):
     assert made("quickstart").count("pip install") == 1
     assert "-e '.[train,judge,metrics,serve,deidentify,ray,dev]'" in made("test")
     assert "semihv quickstart --out runs/quickstart" in made("quickstart")
-    assert 'pytest -q -m "not slow"' in made("test")
+    assert 'pytest -q -n 2 --dist loadfile -m "not slow"' in made("test")
 
 
 def test_make_creates_a_missing_environment_with_the_chosen_python(made):
