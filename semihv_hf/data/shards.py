@@ -22,6 +22,7 @@ ROW_GROUP_BYTES = 32 << 20  # what a reader must hold; studies of many images wo
 # Below 500 MB: what Parquet adds, and the last row, must fit in as well.
 SHARD_BYTES = 480_000_000
 SHARD_ROWS = 20_000  # small rows: what a writer and a reader must know of every row group would fill their memory
+_SENT_BYTES = 16 << 20
 _ENCODED_IMAGES = "images.list.element.bytes"
 
 
@@ -151,6 +152,7 @@ def write_shard(path: str | Path, groups: Iterable["pyarrow.Table"], schema: "py
             for group in groups:
                 writer.write_table(group, row_group_size=max(len(group), 1))
                 count += len(group)
+                hashed.send_to_disk()
     return {"file": path.name, "rows": count, "bytes": hashed.size, "sha256": hashed.digest.hexdigest()}
 
 
@@ -162,7 +164,7 @@ class _Hashed:
     def __init__(self, file: IO[bytes]):
         self.file = file
         self.digest = hashlib.sha256()
-        self.size = 0
+        self.size = self.sent = 0
 
     def write(self, data: bytes) -> int:
         self.digest.update(data)
@@ -174,6 +176,13 @@ class _Hashed:
 
     def flush(self) -> None:
         """Nothing: the whole file is put on the disk at the end."""
+
+    def send_to_disk(self) -> None:
+        """Lets the system begin to write what has come, so that little is left to wait for at the end."""
+        if self.size - self.sent >= _SENT_BYTES and hasattr(os, "posix_fadvise"):
+            self.file.flush()
+            os.posix_fadvise(self.file.fileno(), self.sent, self.size - self.sent, os.POSIX_FADV_DONTNEED)
+            self.sent = self.size
 
 
 def _parquet_options(schema: "pyarrow.Schema") -> dict[str, Any]:
