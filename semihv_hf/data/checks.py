@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import SemiHVError
-from .schema import ANNOTATIONS, ANSWER_TYPES, ROLES, SPLITS, TASKS
+from .schema import ANNOTATIONS, ANSWER_TYPES, DECIDED_BY, LABELS, ROLES, SPLITS, TASKS
 
 
 def validate_case(row: Mapping[str, Any]) -> None:
@@ -35,6 +35,15 @@ def validate_case(row: Mapping[str, Any]) -> None:
         box = _need_list(region, "box", where)
         if len(box) != 4 or not (box[0] < box[2] and box[1] < box[3]):
             raise _wrong(f"{where}box", f"is {box!r}, not left < right and top < bottom")
+    for index, label in enumerate(_need_list(row, "labels")):
+        where = f"labels[{index}]."
+        _need_one_of(label, "name", LABELS, where)
+        _need_one_of(label, "decided_by", DECIDED_BY, where)
+        for name in ("value", "source"):
+            _need_text(label, name, where)
+        agreement = label.get("agreement")
+        if agreement is not None and not 0 <= agreement <= 1:
+            raise _wrong(f"{where}agreement", f"is {agreement!r}, not a share from 0 to 1")
 
 
 def validate_record(row: Mapping[str, Any]) -> None:
@@ -68,6 +77,12 @@ def validate_record(row: Mapping[str, Any]) -> None:
         _check_question(question, messages, f"questions[{index}].")
     for index, entry in enumerate(_need_list(row, "provenance")):
         _need_text(entry, "field", f"provenance[{index}].")
+    for index, entry in enumerate(_need_list(row, "evidence")):
+        where = f"evidence[{index}]."
+        for name in ("corpus", "id", "source", "licence", "text"):
+            _need_text(entry, name, where)
+        if not 0 <= entry["begin"] < entry["end"]:
+            raise _wrong(f"{where}end", f"is {entry['end']!r}, which is not behind begin {entry['begin']!r}")
 
 
 def _check_message(message: Mapping[str, Any], where: str) -> None:

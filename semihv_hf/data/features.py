@@ -23,6 +23,12 @@ def case_features() -> "Features":
             "facts": [{"name": text, "value": text, "source": text}],
             "texts": [{"role": text, "text": text, "annotation": text, "language": text, "image": Value("int32")}],
             "regions": [{"image": Value("int32"), "label": text, "box": [Value("float32")], "source": text}],
+            "labels": [
+                {
+                    **dict.fromkeys(("name", "value", "decided_by", "source", "model"), text),
+                    "agreement": Value("float32"),
+                }
+            ],
         }
     )
 
@@ -56,6 +62,15 @@ def record_features() -> "Features":
                 }
             ],
             "provenance": [{"field": text, "model": text, "prompt_version": text, "evidence": [text]}],
+            "evidence": [
+                {
+                    **dict.fromkeys(("corpus", "id", "source", "licence", "title"), text),
+                    "score": Value("float32"),
+                    "text": text,
+                    "begin": Value("int32"),
+                    "end": Value("int32"),
+                }
+            ],
         }
     )
 

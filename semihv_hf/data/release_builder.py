@@ -4,7 +4,7 @@ Imported by the scripts only, since it needs `datasets` at once.
 """
 
 import tempfile
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,7 @@ logger = datasets.utils.logging.get_logger(__name__)
 
 
 @dataclass
-class ReleaseConfig(datasets.BuilderConfig):
+class ReleaseConfig(datasets.BuilderConfig, ABC):
     """How a release is read.
 
     Args:
@@ -47,17 +47,17 @@ class ReleaseConfig(datasets.BuilderConfig):
     attestation: str | None = None
     max_skipped: float = MAX_SKIPPED
 
+    @abstractmethod
     def folders(self) -> dict[str, Path]:
         """The folders to read.
 
         Returns:
             `dict[str, pathlib.Path]`: by source.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def rows_wanted(self) -> str:
         """Which rows, one of [`semihv_hf.data.configs.ROWS`] or a config of a built folder."""
-        raise NotImplementedError
 
     def options_of(self, source: str) -> Mapping[str, Any]:
         """The options of one source."""

@@ -18,6 +18,8 @@ ROLES = ("system", "user", "assistant")
 # case: a clinical case with its discussion.
 TASKS = ("caption", "report", "vqa", "multiple_choice", "conversation", "case")
 ANSWER_TYPES = ("closed", "open")
+LABELS = ("topic", "modality", "body_part")
+DECIDED_BY = ("rule", "model")
 
 
 @dataclass
@@ -73,6 +75,55 @@ class Region:
 
 
 @dataclass
+class Label:
+    """What a case was classified as; a judgement, while a [`Fact`] is what a file states.
+
+    Args:
+        name (`str`): one of `LABELS`.
+        value (`str`): the class, one of `semihv_hf.curation.vocabulary`; for a topic free words.
+        decided_by (`str`): one of `DECIDED_BY`.
+        source (`str`): the fact or rule that decided, or the prompt with its version.
+        model (`str`, *optional*, defaults to `""`): the model that the server says it is.
+        agreement (`float`, *optional*): the share of the repeated answers that gave this value, 0 to 1; `None` when it
+            was asked once, or not at all.
+    """
+
+    name: str
+    value: str
+    decided_by: str
+    source: str
+    model: str = ""
+    agreement: float | None = None
+
+
+@dataclass
+class Evidence:
+    """A text that was retrieved for a record.
+
+    Args:
+        corpus (`str`): the corpus in the index, for example `"guidelines"` or `"cases"`.
+        id (`str`): the entry of the corpus.
+        source (`str`): its name in the licence registry; the gates are asked about it as about the record's own.
+        licence (`str`): the licence that its source states.
+        title (`str`): its name for people.
+        score (`float`): what the retriever ranked it by; higher is nearer.
+        text (`str`): the text that was used.
+        begin (`int`): where that text begins in the document, in characters.
+        end (`int`): where it ends, exclusive.
+    """
+
+    corpus: str
+    id: str
+    source: str
+    licence: str
+    title: str
+    score: float
+    text: str
+    begin: int
+    end: int
+
+
+@dataclass
 class Case:
     """What a source gave: images, facts and texts, with where they came from.
 
@@ -87,6 +138,7 @@ class Case:
         facts (`list[Fact]`): what the files say.
         texts (`list[Text]`): what people or programs wrote.
         regions (`list[Region]`): what is marked in the images.
+        labels (`list[Label]`): what the case was classified as; empty until it is.
     """
 
     id: str
@@ -99,6 +151,7 @@ class Case:
     facts: list[Fact] = field(default_factory=list)
     texts: list[Text] = field(default_factory=list)
     regions: list[Region] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
 
     def row(self) -> dict[str, Any]:
         """The case as a row for Parquet, with images in the form that `datasets` decodes."""
@@ -113,6 +166,10 @@ class Case:
     def text(self, role: str) -> Text | None:
         """The first text of that role, or `None`."""
         return next((text for text in self.texts if text.role == role), None)
+
+    def label(self, name: str) -> Label | None:
+        """The label of that name, or `None` when the case was not classified by it."""
+        return next((label for label in self.labels if label.name == name), None)
 
 
 @dataclass
@@ -172,6 +229,7 @@ class Record:
         facts (`list[Fact]`): the facts of the case.
         questions (`list[QuestionTurn]`): one entry per question that is asked.
         provenance (`list[Provenance]`): how messages were made, where there is more to say than who wrote them.
+        evidence (`list[Evidence]`): what was retrieved for it and given to the model that wrote it.
     """
 
     id: str
@@ -187,6 +245,7 @@ class Record:
     facts: list[Fact] = field(default_factory=list)
     questions: list[QuestionTurn] = field(default_factory=list)
     provenance: list[Provenance] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
 
     def row(self) -> dict[str, Any]:
         """The record as a row for Parquet, with images in the form that `datasets` decodes."""

@@ -13,6 +13,7 @@ from semihv_hf.evaluation.benchmarks import Question, load_questions
 from semihv_hf.evaluation.conditions import blank_like, check_condition, pad_colour, shown_images
 from semihv_hf.evaluation.journal import Journal
 from semihv_hf.files import canonical_json, read_jsonl, write_json, write_jsonl
+from semihv_hf.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -218,17 +219,13 @@ def _open_batches(jobs: list[_Job | None], done: dict[str, dict], batch_size: in
 def _run(
     answerer: Answerer, batches: list[list[_Job]], journal: Journal, done: dict, *, progress: bool, title: str
 ) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
-        with Progress(*columns, disable=not progress) as bar:
-            task = bar.add_task(title, total=sum(len(batch) for batch in batches))
+        with progress_bar(title, sum(len(batch) for batch in batches), shown=progress) as bar:
             for batch in batches:
                 rows = _answer_batch(answerer, batch)
                 journal.append(rows)
                 done.update({row["key"]: row for row in rows})
-                bar.advance(task, len(batch))
+                bar.advance(len(batch))
     finally:
         journal.close()
 

@@ -217,10 +217,12 @@ class ChatClient:
         return run_coroutine(self._loop, coroutine)
 
     async def _collect(self, rows: list[ChatRequest], progress: bool, title: str) -> list[ChatResult]:
-        from semihv_hf.llm.progress import ProgressBar
+        from semihv_hf.llm.progress import SpendingBar
+        from semihv_hf.progress import progress_bar
 
         results: list[ChatResult | None] = [None] * len(rows)
-        with ProgressBar(title, len(rows), shown=progress) as bar:
+        with progress_bar(title, len(rows), shown=progress) as shown:
+            bar = SpendingBar(shown)
             async with aclosing(self._results(rows)) as stream:
                 async for number, result in stream:
                     results[number] = result

@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from semihv_hf.llm.types import ChatResult
+from semihv_hf.progress import ProgressBar
 
 
-class ProgressBar:
-    """A line in the terminal, for the length of a `with` block.
+class SpendingBar:
+    """Counts the results of a run, and tells them behind its progress bar.
 
     Args:
-        title (`str`): what stands before the bar.
-        total (`int`): rows.
-        shown (`bool`, *optional*, defaults to `True`): whether there is a line at all.
+        bar ([`ProgressBar`]): the bar.
     """
 
-    def __init__(self, title: str, total: int, shown: bool = True):
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+    def __init__(self, bar: ProgressBar):
         self.failed = 0
         self.dollars = 0.0
         self.priced = True
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[told]}"),
-            TimeRemainingColumn(),
-            disable=not shown,
-        )
-        self._task = self._bar.add_task(title, total=total, told="")
+        self._bar = bar
 
     def add(self, result: ChatResult) -> None:
         """Counts a row.
@@ -42,8 +29,9 @@ class ProgressBar:
         if result.usage is not None and not result.cached:
             self.priced = self.priced and result.usage.cost_usd is not None
             self.dollars += result.usage.cost_usd or 0.0
-        if not self._bar.disable:
-            self._bar.update(self._task, advance=1, told=self.told())
+        if self._bar.shown:
+            self._bar.update(note=self.told())
+            self._bar.advance()
 
     def told(self) -> str:
         """What stands behind the bar.
@@ -52,10 +40,3 @@ class ProgressBar:
             `str`: such as `"2 failed, $0.0310"`; a sum in which some prices are unknown is marked as at least.
         """
         return f"{self.failed} failed, {'' if self.priced else '≥ '}${self.dollars:.4f}"
-
-    def __enter__(self) -> ProgressBar:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._bar.stop()

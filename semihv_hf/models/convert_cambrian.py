@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from semihv_hf.errors import SemiHVError
 from semihv_hf.files import write_json
+from semihv_hf.progress import progress_bar
 from semihv_hf.snapshots import hub_snapshot
 
 from .cambrian_layout import convert_config, convert_key
@@ -268,15 +269,13 @@ def _write_weights(
     """Safetensors files as transformers writes them: one, or shards and an index."""
     import torch
     from huggingface_hub import split_torch_state_dict_into_shards
-    from rich.progress import Progress
     from safetensors.torch import save_file
 
     plan = split_torch_state_dict_into_shards(
         {name: meta for name, (meta, _) in tensors.items()}, max_shard_size=max_shard_size
     )
     total = 0
-    with Progress(disable=not progress) as bar:
-        task = bar.add_task("converting", total=len(tensors))
+    with progress_bar("converting", len(tensors), shown=progress) as bar:
         for file, names in plan.filename_to_tensors.items():
             shard = {}
             for name in names:
@@ -286,7 +285,7 @@ def _write_weights(
                 # Two names may be views of one storage in the source; a file keeps each on its own.
                 shard[name] = value.clone() if value.untyped_storage().nbytes() != value.nbytes else value.contiguous()
                 total += shard[name].nbytes
-                bar.advance(task)
+                bar.advance()
             save_file(shard, folder / file, metadata={"format": "pt"})
             (folder / file).chmod(0o644)  # as every other file of the folder, which others are to read
     if plan.is_sharded:

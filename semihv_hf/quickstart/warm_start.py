@@ -22,11 +22,10 @@ def warm_start(text_model: Path, data: Path, out: Path, *, groups: list[str], st
         `dict`: the stage record, also written as `stage.json`.
     """
     from datasets import load_dataset
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from semihv_hf.files import write_json
     from semihv_hf.models.export import save_checkpoint
+    from semihv_hf.progress import progress_bar
     from semihv_hf.training.parameters import changed_parameters, frozen_digests, select_trainable
     from semihv_hf.training.stage import peak_rss_gib
     from semihv_hf.training.warmup import WarmupArguments, warm_up
@@ -39,9 +38,7 @@ def warm_start(text_model: Path, data: Path, out: Path, *, groups: list[str], st
     model, processor = build_small_model(text_model, seed)
     report = select_trainable(model, [r"model\.vision_towers\..*", r"model\.connector\..*"])
     before = frozen_digests(model)
-    columns = (TextColumn("towers"), BarColumn(), MofNCompleteColumn(), TextColumn("steps,"), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("left"), console=Console(stderr=True)) as progress:
-        task = progress.add_task("towers", total=steps)
+    with progress_bar("towers", steps) as bar:
         log = warm_up(
             model,
             processor,
@@ -49,7 +46,7 @@ def warm_start(text_model: Path, data: Path, out: Path, *, groups: list[str], st
             list(facts),
             groups,
             WarmupArguments(steps=steps, seed=seed),
-            progress=lambda step: progress.update(task, completed=step),
+            progress=lambda step: bar.update(done=step),
         )
     changed = changed_parameters(model, before)
     if changed:

@@ -9,7 +9,9 @@ from semihv_hf.data.features import case_features, record_features
 from semihv_hf.data.messages import message
 from semihv_hf.data.schema import (
     Case,
+    Evidence,
     Fact,
+    Label,
     Provenance,
     QuestionTurn,
     Record,
@@ -26,7 +28,7 @@ FACT = Fact("modality", "CT", "DICOM (0008,0060) Modality")
 def case() -> dict:
     return Case(
         "1", "pydicom", "a.dcm", "p1", "train", "MIT", [b"png"], [FACT], [Text("report", "Normal.", "human")],
-        [Region(0, "lesion", [1.0, 2.0, 3.0, 4.0], "the table's box")],
+        [Region(0, "lesion", [1.0, 2.0, 3.0, 4.0], "the table's box")], [Label("modality", "ct", "rule", FACT.source)],
     ).row()  # fmt: skip
 
 
@@ -36,6 +38,7 @@ def record() -> dict:
     return Record(
         "1", "2", "pydicom", "a.dcm", "MIT", [b"png"], messages, ["rule", "rule"], "vqa", "CT", [FACT],
         [question], [Provenance("messages[1]", "", "rules 1")],
+        [Evidence("guidelines", "g/1", "open_medicine", "MIT", "Pneumonia", 0.7, "Give oxygen.", 10, 22)],
     ).row()  # fmt: skip
 
 
@@ -79,6 +82,10 @@ def test_a_case_may_be_text_alone_but_not_nothing():
         ("regions.0.box", [3.0, 2.0, 3.0, 4.0], r"regions\[0\].box is"),
         ("regions.0.label", "", r"regions\[0\].label"),
         ("texts", None, "texts is missing"),
+        ("labels.0.name", "colour", r"labels\[0\].name is 'colour'"),
+        ("labels.0.value", "", r"labels\[0\].value"),
+        ("labels.0.decided_by", "human", r"labels\[0\].decided_by is 'human'"),
+        ("labels.0.agreement", 1.5, r"labels\[0\].agreement is 1.5"),
     ],
 )
 def test_wrong_case_is_refused_by_name(path, value, named):
@@ -107,6 +114,9 @@ def test_wrong_case_is_refused_by_name(path, value, named):
         ("questions.0.answer_type", "maybe", r"questions\[0\].answer_type"),
         ("questions.0.fact_source", "", r"questions\[0\].fact_source"),
         ("provenance.0.field", "", r"provenance\[0\].field"),
+        ("evidence.0.licence", "", r"evidence\[0\].licence"),
+        ("evidence.0.text", None, r"evidence\[0\].text is missing"),
+        ("evidence.0.end", 10, r"evidence\[0\].end is 10"),
     ],
 )
 def test_wrong_record_is_refused_by_name(path, value, named):

@@ -19,6 +19,8 @@ from semihv_hf.llm.retries import Backoff
 from semihv_hf.llm.types import FAILURE_KINDS
 
 QUICK = Backoff(base=0.01, cap=0.05)
+# Only a server that is made to hang is waited for this shortly: a busy machine can hold up any other call for as long.
+SHORT = 0.4
 
 
 class Verdict(BaseModel):
@@ -34,7 +36,7 @@ def rows(count: int, schema=Verdict) -> list[ChatRequest]:
 
 
 def settings(server, **changes) -> ServerSettings:
-    return ServerSettings(server.base_url, "judge-1", **{"max_concurrency": 8, "timeout": 0.4, **changes})
+    return ServerSettings(server.base_url, "judge-1", **{"max_concurrency": 8, "timeout": 30.0, **changes})
 
 
 def ask(server, requests, cache=None, **changes):
@@ -50,7 +52,7 @@ def true_scores(requests) -> list[int]:
 def test_every_row_ends_as_a_valid_answer_or_a_named_failure(tmp_path, seed):
     requests = rows(60)
     with FaultServer(rate=0.3, seed=seed) as server, ResponseCache(tmp_path) as cache:
-        client, results = ask(server, requests, cache)
+        client, results = ask(server, requests, cache, timeout=SHORT)
         assert len(server.injected) > 8, "too few kinds of faults were met for this to say anything"
         assert [result.id for result in results] == [request.id for request in requests]
         for result, true in zip(results, true_scores(requests)):
@@ -69,7 +71,7 @@ def test_every_row_ends_as_a_valid_answer_or_a_named_failure(tmp_path, seed):
 def test_a_re_run_calls_only_for_the_failures_and_then_has_the_numbers_of_a_clean_run(tmp_path):
     requests = rows(60)
     with FaultServer(rate=0.3, seed=3) as server, ResponseCache(tmp_path) as cache:
-        _, first = ask(server, requests, cache)
+        _, first = ask(server, requests, cache, timeout=SHORT)
         failed = {result.id for result in first if result.failure}
         server.rate, before = 0.0, server.asked.copy()
         client, second = ask(server, requests, cache)
@@ -127,7 +129,7 @@ def die_and_mend(folder, alive: int) -> None:
         client, second = ask(server, requests, cache)
         asked_now = server.asked - served
     assert sum(result.failure is None for result in first) == alive
-    assert {result.failure.kind for result in first if result.failure} <= {"connection", "timeout"}
+    assert {result.failure.kind for result in first if result.failure} <= {"connection"}
     missing = [request.messages[0]["content"] for request, result in zip(requests, first) if result.failure]
     assert client.calls == 40 - alive and asked_now == Counter(missing)
     assert [result.parsed.score for result in second] == true_scores(requests)

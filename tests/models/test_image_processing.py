@@ -362,7 +362,7 @@ def test_a_damaged_file_raises_and_is_named(processor, picture, tmp_path):
     with pytest.raises(ValueError, match="Image 1 cannot be read"):
         processor([picture(8, 8), Image.open(io.BytesIO(data[: len(data) // 2]))])
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(ValueError, match="scan"):
+    with pytest.raises(ValueError, match="scan.png"):
         processor(str(path))
     with pytest.raises(ValueError, match="nowhere.png"):
         processor("nowhere.png")

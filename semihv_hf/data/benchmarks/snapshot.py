@@ -4,10 +4,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import SemiHVError
+from ...errors import SemiHVError, first_line
+from ...snapshots import hub_snapshot
 from ..release import Release
 
 _ROWS_AT_ONCE = 16  # images of a batch are in memory together
+_DO = "Check the name and the connection, or give the folder of a local copy."
 
 
 class Snapshot(Release):
@@ -59,14 +61,9 @@ def open_snapshot(source: str | Path, patterns: Sequence[str], revision: str | N
     """
     if is_local(source):
         return Snapshot(source)
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = snapshot_download(
-            str(source), repo_type="dataset", revision=revision, allow_patterns=list(patterns) or None
-        )
-    except (OSError, ValueError) as error:
-        raise _no_download(source, error) from error
+    folder = hub_snapshot(
+        str(source), what="dataset", do=_DO, patterns=patterns, repo_type="dataset", revision=revision
+    )
     return Snapshot(folder)
 
 
@@ -146,8 +143,6 @@ def hub_rows(
 
 
 def _no_download(source: str | Path, error: Exception) -> SemiHVError:
-    reason = " ".join(str(error).split())[:300] or "no reason given"
     return SemiHVError(
-        f"{source} cannot be read from the Hub ({type(error).__name__}: {reason}).",
-        "Check the name and the connection, or give the folder of a local copy.",
+        f"The dataset {str(source)!r} is neither on this disk nor to be had from the Hub ({first_line(error)}).", _DO
     )

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 # What pyarrow raises for a value that does not fit its column; its own errors are ValueErrors and TypeErrors.
 _NO_COLUMN = (ValueError, TypeError, OverflowError)
-_DATACLASSES = {Case: ("facts", "texts", "regions"), Record: ("facts", "questions", "provenance")}
+_DATACLASSES = {
+    Case: ("facts", "texts", "regions", "labels"),
+    Record: ("facts", "questions", "provenance", "evidence"),
+}
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,7 @@
 import inspect
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from ...errors import SemiHVError
 from ...files import write_json, write_text
 from ...packages import file_sha256
+from ...progress import ProgressBar, progress_bar
 from .. import engines, licences
 from ..attestations import Attestation
 from ..configs import CONFIGS
@@ -58,17 +58,18 @@ def build_release(
     with (
         engines.engine(engine, workers) as machines,
         workspace(out, made_of, overwrite=overwrite) as work,
-        _progress(progress) as bar,
+        progress_bar("listing", shown=progress) as bar,
     ):
         if work is None:
             return json.loads((out / REPORT).read_text(encoding="utf-8"))
         machines.start()
-        listing = list_release(work, release, limit, bar.listed)
+        listing = list_release(work, release, limit, lambda entries: bar.update(done=entries))
         columns = (case_features().arrow_schema, record_features().arrow_schema)
         job = Job(release, listing, work, *columns, dict(code_fingerprint(adapter)))
         bar.begin("reading", listing.entries)
+        tally = _Tally(bar)
         for _, done in machines.run(partial(build_block, job), listing.blocks):
-            bar.advance(**done)
+            tally.advance(**done)
         plans, counts = survey(job, out)
         _check_skipped(counts, adapter.name, max_skipped, out)
         bar.begin("writing shards", len(plans))
@@ -123,7 +124,7 @@ def _check_skipped(counts: Counts, name: str, max_skipped: float, out: Path) -> 
 
 
 def _assemble(
-    job: Job, out: Path, plans: list[ShardPlan], machines: engines.LocalEngine | engines.RayEngine, bar: "_Bar"
+    job: Job, out: Path, plans: list[ShardPlan], machines: engines.LocalEngine | engines.RayEngine, bar: ProgressBar
 ) -> dict[str, dict[str, list[dict[str, Any]]]]:
     (job.work / "shards").mkdir(exist_ok=True)
     found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
@@ -174,57 +175,21 @@ def _finish(
     write_json(out / MANIFEST, manifest)
 
 
-class _Bar:
-    """What a build tells while it runs.
+class _Tally:
+    """What the progress bar of a build tells beside how far it is.
 
     Args:
-        update (`Callable`): called with `description`, `total`, `completed` and `note`.
+        bar ([`ProgressBar`]): the bar.
     """
 
-    def __init__(self, update: Callable[..., None]):
-        self.update = update
+    def __init__(self, bar: ProgressBar):
+        self.bar = bar
         self.started = time.monotonic()
-        self.entries = self.rows = self.skipped = 0
+        self.rows = self.skipped = 0
 
-    def listed(self, entries: int) -> None:
-        self.update(description="listing", total=None, completed=entries, note="")
-
-    def begin(self, what: str, total: int) -> None:
-        self.started = time.monotonic()
-        self.entries = self.rows = self.skipped = 0
-        self.update(description=what, total=total, completed=0, note="")
-
-    def advance(self, entries: int, rows: int = 0, skipped: int = 0) -> None:
-        self.entries += entries
+    def advance(self, entries: int, rows: int, skipped: int) -> None:
         self.rows += rows
         self.skipped += skipped
         seconds = max(time.monotonic() - self.started, 1e-3)
-        note = f"{self.rows / seconds:,.0f} rows/s, {self.skipped:,} skipped" if self.rows or self.skipped else ""
-        self.update(completed=self.entries, note=note)
-
-
-@contextmanager
-def _progress(show: bool) -> Iterator[_Bar]:
-    if not show:
-        yield _Bar(lambda **what: None)
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns) as bar:
-        task = bar.add_task("listing", total=None, note="")
-        yield _Bar(lambda **what: bar.update(task, **what))
+        self.bar.update(note=f"{self.rows / seconds:,.0f} rows/s, {self.skipped:,} skipped")
+        self.bar.advance(entries)

@@ -4,14 +4,14 @@ import csv
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ...errors import SemiHVError
 from ...files import atomic_file, canonical_json
+from ...progress import progress_bar
 from ..burned_in import RefusedImage
 from ..imaging.dicom import readable
 from ..imaging.unreadable import UnreadableImage
@@ -63,13 +63,14 @@ def deidentify_folder(
     state = _State(target, settings)
     counts: Counter = Counter()
     failures = []
-    with _bar(progress, lambda: sum(1 for _ in _files(source))) as advance:
+    total = sum(1 for _ in _files(source)) if progress else None
+    with progress_bar("de-identifying", total, shown=progress) as bar:
         for name in _files(source):
             status, reason = _one(source, name, target, state, secret, on_burned_in, keep_characteristics)
             counts[status] += 1
             if reason:
                 failures.append({"file": name, "status": status, "reason": reason})
-            advance()
+            bar.advance()
     _write_log(target, state)
     report = {status: counts[status] for status in ("written", "refused", "failed", "not_dicom")}
     return {"total": sum(counts.values()), **report, "failures": failures, "log": str(target / LOG_NAME)}
@@ -202,23 +203,3 @@ def _write_log(target: Path, state: _State) -> None:
         table = csv.DictWriter(handle, _COLUMNS, extrasaction="ignore", lineterminator="\n")
         table.writeheader()
         table.writerows(state.rows[key] for key in sorted(state.rows))
-
-
-@contextmanager
-def _bar(show: bool, total: Callable[[], int]) -> Iterator[Callable[[], None]]:
-    if not show:
-        yield lambda: None
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as bar:
-        task = bar.add_task("de-identifying", total=total())
-        yield lambda: bar.advance(task)

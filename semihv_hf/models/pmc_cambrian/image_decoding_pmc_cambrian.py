@@ -35,7 +35,8 @@ def open_image(source: str | os.PathLike, timeout: float = 60.0) -> Image.Image:
         `ValueError`: if nothing readable is there.
     """
     source = os.fspath(source)
-    shown = source if len(source) <= 80 else source[:77] + "..."
+    # Of a long path the end is what names the file.
+    shown = source if len(source) <= 80 else source[:37] + "..." + source[-40:]
     try:
         if source.startswith(("http://", "https://")):
             with urllib.request.urlopen(source, timeout=timeout) as reply:

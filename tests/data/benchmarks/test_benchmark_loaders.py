@@ -277,7 +277,9 @@ def test_links_of_the_hub_cache_are_followed_and_others_are_not(tmp_path):
 
 def test_a_repository_that_cannot_be_reached_is_one_clear_line():
     for name in ("vqa_rad", "slake"):
-        with pytest.raises(SemiHVError, match="cannot be read from the Hub") as failure:
+        with pytest.raises(
+            SemiHVError, match="nobody/nothing-here' is neither on this disk nor to be had from the Hub"
+        ) as failure:
             list(load_benchmark(name, source="nobody/nothing-here"))
         assert "\n" not in str(failure.value)
 

@@ -3,12 +3,12 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ....errors import SemiHVError
 from ....files import write_json, write_text
+from ....progress import progress_bar
 from ...benchmark import benchmark_records
 from ...building.report import content_digest
 from ...building.workspace import CARD, MANIFEST, REPORT
@@ -55,8 +55,14 @@ def build_open_packages(
 
     started = time.perf_counter()
     out = Path(out_dir)
-    with _progress(progress) as tell:
-        adapted = adapt(names=packages, cache_dir=cache_dir, seed=seed, limit=limit, on_step=tell)
+    with progress_bar("data", shown=progress) as bar:
+        adapted = adapt(
+            names=packages,
+            cache_dir=cache_dir,
+            seed=seed,
+            limit=limit,
+            on_step=lambda what, done, total: bar.update(title=what, done=done, total=total),
+        )
     if not adapted.cases:
         raise SemiHVError(f"Source {SOURCE!r} gave no image that can be read.", "See the list of skipped files.")
     read = time.perf_counter()
@@ -150,29 +156,3 @@ def _template_counts(tables: Mapping[str, Mapping[str, Sequence[Record]]]) -> di
             for name, counts in sorted(answers.items())
         }
     return found
-
-
-@contextmanager
-def _progress(show: bool) -> Iterator[Callable[[str, int, int], None]]:
-    if not show:
-        yield lambda what, done, of: None
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns) as bar:
-        task = bar.add_task("data", total=None)
-        yield lambda what, done, of: bar.update(task, description=what, completed=done, total=of)
