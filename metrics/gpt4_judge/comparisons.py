@@ -145,15 +145,17 @@ def _pairwise_rule(row):
 
 
 def _relative_verdict(replies, orders, repeats):
-    ratios, predicted, referred = {}, [], []
+    ratios, each, predicted, referred = {}, [], [], []
     for order in orders:
         pairs = [(replies[order, repeat].first, replies[order, repeat].second) for repeat in range(repeats)]
         pairs = pairs if order == "reference_first" else [pair[::-1] for pair in pairs]
-        ratios[order] = sum(100 * prediction / reference for reference, prediction in pairs) / repeats
+        each.append([100 * prediction / reference for reference, prediction in pairs])
+        ratios[order] = sum(each[-1]) / repeats
         referred += [reference for reference, _ in pairs]
         predicted += [prediction for _, prediction in pairs]
     return {
         "score": sum(ratios.values()) / len(ratios),
+        "repeat_scores": [sum(of_orders) / len(orders) for of_orders in zip(*each)],
         "prediction_grade": sum(predicted) / len(predicted),
         "reference_grade": sum(referred) / len(referred),
         "ratios": ratios,
@@ -168,7 +170,7 @@ def _pairwise_verdict(replies, orders, repeats):
         agreed = verdicts[0] if len(set(verdicts)) == 1 else "tie"
         points.append({"prediction": 1.0, "tie": 0.5, "reference": 0.0}[agreed])
     score = sum(points) / len(points)
-    return {"score": score, "outcome": outcome_of(score), "preferred": preferred}
+    return {"score": score, "repeat_scores": points, "outcome": outcome_of(score), "preferred": preferred}
 
 
 def outcome_of(score):

@@ -35,11 +35,11 @@ def judge(rows, calls, protocol, repeats):
     for row in open_rows:
         own = {f"answer {repeat}" if repeat else "answer": results[row, repeat] for repeat in range(repeats)}
         replies, failures = verdict_or_failure(own)
-        hits = sum(reply.verdict == "equivalent" for reply in replies.values())
+        hits = [float(reply.verdict == "equivalent") for reply in replies.values()]
         decisions[row.number] = (
             failed(blank(row), failures)
             if failures
-            else {**blank(row), "score": hits / repeats, "decided_by": "judge"}
+            else {**blank(row), "score": sum(hits) / repeats, "repeat_scores": hits, "decided_by": "judge"}
         )
     return [decisions[row.number] for row in rows]
 

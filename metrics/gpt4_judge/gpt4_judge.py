@@ -79,6 +79,8 @@ Args:
     contexts (`list[str | None]`, *optional*): what else the judge may know: a caption (`relative`), the right answer
         (`pairwise`).
     groups (`list[str]`, *optional*): a name for each row, such as its modality; adds `by_group`.
+    ids (`list[str]`, *optional*): a name for each row, and
+    models (`list[str]`, *optional*): who wrote its answer; both only stand in `rows`, for `semihv judge-audit`.
     sources (`list[str]` or `list[list[str]]`, *optional*): the names in the licence registry whose text each row
         holds; what a source forbids is not sent to another machine.
     protocol (`str`, *optional*): `jama`: `"items"` (default) or `"authors"`; `relative`: `"both_orders"` (default) or
@@ -198,6 +200,8 @@ class GPT4Judge(evaluate.Metric):
         case_ids=None,
         contexts=None,
         groups=None,
+        ids=None,
+        models=None,
         sources=None,
         protocol=None,
         base_url=None,
@@ -228,8 +232,10 @@ class GPT4Judge(evaluate.Metric):
         protocol = protocols[0] if protocol is None else protocol
         _check_options(self.config_name, protocol, protocols, repeats, max_failure_rate, base_url, model, client)
         rows = read_rows(predictions, references, questions, case_ids, contexts, sources)
-        if groups is not None and len(groups) != len(rows):
-            raise SemiHVError(f"`groups` has {len(groups)} entries for {len(rows)} predictions.")
+        names = {"id": ids, "model": models}
+        for name, values in {"groups": groups, "ids": ids, "models": models}.items():
+            if values is not None and len(values) != len(rows):
+                raise SemiHVError(f"`{name}` has {len(values)} entries for {len(rows)} predictions.")
         if client is None:
             sampling = {"temperature": temperature, "seed": sampling_seed, "max_tokens": max_tokens, "extra": extra}
             limits = {"max_concurrency": max_concurrency, "timeout": timeout, "max_retries": max_retries}
@@ -251,7 +257,10 @@ class GPT4Judge(evaluate.Metric):
         for row in rows:
             if row.number in kept_here:
                 judged[row.number] = failed(blank(row, *fields), [("not sent", "licence", kept_here[row.number])])
-        decisions = [judged[row.number] for row in rows]
+        decisions = [
+            {**{name: values[row.number] for name, values in names.items() if values}, **judged[row.number]}
+            for row in rows
+        ]
         result = {**what, **summarise(decisions, scale, seed)}
         check_failures(result, max_failure_rate)
         result.update(addition(decisions))

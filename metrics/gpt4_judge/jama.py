@@ -107,7 +107,7 @@ def _marking(row, part, items, protocol, repeat):
 
 def _decision(row, listed, marked, repeats):
     """A failed call costs its part and the row's score, and nothing else."""
-    scores, hits, failures = {}, {}, []
+    scores, each, hits, failures = {}, {}, {}, []
     for part in PARTS:
         results = {f"list of {part}": listed[row, part]}
         if listed[row, part].failure is None:
@@ -115,12 +115,18 @@ def _decision(row, listed, marked, repeats):
         replies, lost = verdict_or_failure(results)
         failures += lost
         if not lost:
-            scores[part] = sum(_score(reply) for reply in replies.values()) / repeats
+            each[part] = [_score(reply) for reply in replies.values()]
+            scores[part] = sum(each[part]) / repeats
             hits[part] = [hits_in(reply) for reply in replies.values() if not isinstance(reply, Grade)] or None
     decision = {**blank(row, *FIELDS), **scores, "hits": hits or None}
     if failures:
         return failed(decision, failures)
-    return {**decision, "score": sum(scores.values()) / len(PARTS), "decided_by": "judge"}
+    return {
+        **decision,
+        "score": sum(scores.values()) / len(PARTS),
+        "repeat_scores": [sum(marks) / len(PARTS) for marks in zip(*each.values())],
+        "decided_by": "judge",
+    }
 
 
 def _score(reply):

@@ -125,16 +125,19 @@ def blank(row, *parts):
         parts (`str`): names of the configuration's own fields.
 
     Returns:
-        `dict`: `score` and every part `None`, and no reason yet.
+        `dict`: `score`, `repeat_scores` (one for each repeat) and every part `None`, and no reason yet; `length` is
+        that of the answer in words.
     """
     return {
         "row": row.number,
         "case_id": row.case_id,
         "score": None,
+        "repeat_scores": None,
         **dict.fromkeys(parts),
         "decided_by": None,
         "rule": None,
         "empty": row.empty,
+        "length": None if row.prediction is None else len(row.prediction.split()),
         "failure": None,
         "reason": None,
     }

@@ -11,9 +11,9 @@ JudgeBaseUrl = Annotated[
 JudgeModel = Annotated[str | None, typer.Option(help="The judge's model name.")]
 
 
-def example(command: str) -> str:
-    """The example at the end of a verb's help."""
-    return f"Example:  [cyan]{command}[/cyan]"
+def example(*commands: str) -> str:
+    """The examples at the end of a verb's help."""
+    return "\n\n".join(f"Example:  [cyan]{command}[/cyan]" for command in commands)
 
 
 def say(message: str) -> None:

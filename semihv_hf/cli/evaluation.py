@@ -34,10 +34,14 @@ def add_to(app: typer.Typer) -> None:
     )(predict)
     app.command(
         epilog=example(
-            "semihv score runs/quickstart/predictions --data runs/quickstart/data --out runs/quickstart/scores.json"
+            "semihv score runs/quickstart/predictions --data runs/quickstart/data --out runs/quickstart/scores.json",
+            "semihv score predictions --data data --out scores.json --judge-base-url http://127.0.0.1:8000/v1 "
+            "--judge-model my-judge --max-cost-usd 2",
         )
     )(score)
-    app.command(epilog=example("semihv judge-audit verdicts.jsonl --people people.csv --out audit"))(judge_audit)
+    app.command(epilog=example("semihv judge-audit scores_verdicts.jsonl --people people.csv --out audit"))(
+        judge_audit
+    )
     app.add_typer(report_app, name="report", epilog=example("semihv report runs/quickstart"))
     report_app.command("run", epilog=example("semihv report run runs/quickstart"))(report)
     report_app.command(
@@ -83,12 +87,23 @@ def score(
     out: Annotated[Path, typer.Option(help="JSON file to write the scores to.")],
     judge_base_url: JudgeBaseUrl = None,
     judge_model: JudgeModel = None,
+    max_cost_usd: Annotated[
+        float | None, typer.Option(help="Dollars after which the judge is asked nothing more.")
+    ] = None,
+    attestation: Annotated[
+        Path | None, typer.Option(help="A signed statement, for cases whose source may not leave without one.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Score predictions by rules, against three baselines, and by a judge if there is one."""
     from semihv_hf.evaluation.score import score as score_predictions
 
-    server = {"base_url": judge_base_url, "model": judge_model}
+    server = {
+        "base_url": judge_base_url,
+        "model": judge_model,
+        "max_cost_usd": max_cost_usd,
+        "attestation": None if attestation is None else str(attestation),
+    }
     given = {name: value for name, value in server.items() if value is not None}
     score_predictions(predictions, data, out, judge=given or None, seed=seed)
     say(f"Wrote {out}.")

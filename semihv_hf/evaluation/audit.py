@@ -47,9 +47,9 @@ def judge_audit(
     file's name), `case_id` (by default the id), `reason` (why there is no verdict), `repeat` (0, 1, …: the same
     question asked again), `order` (`first` or `prediction_first` where the answer stood first, `second` or
     `reference_first` where it stood second), `condition` (`paraphrase…` where the answer was put in other words),
-    `length` in words (else counted in `answer` or `prediction`), and `ratios` or `preferred` by order as `gpt4_judge`
-    writes them. Both orders make one verdict: their mean, or for labels the one that they share, else `tie`. A row of
-    `human_file` has `id`, `rater`, `score`, and `model` where several models answered the same id.
+    `length` in words (else counted in `answer` or `prediction`), and `repeat_scores`, `ratios` or `preferred` as
+    `gpt4_judge` writes them. Both orders make one verdict: their mean, or for labels the one that they share, else
+    `tie`. A row of `human_file` has `id`, `rater`, `score`, and `model` where several models answered the same id.
 
     Args:
         verdict_files (`Sequence[str | Path]`): JSONL, JSON or CSV files of verdicts of one judge.

@@ -137,7 +137,8 @@ def read_answers(verdict_files: Sequence[str | Path], human_file: str | Path, sc
             answer = answers.setdefault((model, identity), Answer(identity, model, case))
             if answer.case_id != case:
                 raise SemiHVError(f"{where}: the case is {case!r}, but {answer.case_id!r} in an earlier verdict.")
-            _add(answer, {**row, "score": _score(row[score], where), "where": where})
+            for repeat, value in _repeats(row, score, where):
+                _add(answer, {**row, "repeat": repeat, "score": _score(value, where), "where": where})
     only_people = _add_people(answers, human_file)
     kept = [answers[key] for key in sorted(answers)]
     if not any(value is not None for answer in kept for value in answer.people.values()):
@@ -150,6 +151,16 @@ def _name(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return "" if value is None else str(value).strip()
+
+
+def _repeats(row: dict, score: str, where: str) -> list[tuple[Any, Any]]:
+    """A row of the judge metric may hold the scores of several repeats, whose mean its own score is."""
+    scores = row.get("repeat_scores") if score == "score" else None
+    if scores is None:
+        return [(row.get("repeat"), row[score])]
+    if not isinstance(scores, list) or not scores:
+        raise SemiHVError(f"{where}: `repeat_scores` is {scores!r}, not a list of scores.")
+    return list(enumerate(scores))
 
 
 def _score(value: Any, where: str) -> Any:

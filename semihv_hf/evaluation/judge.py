@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semihv_hf.errors import SemiHVError
+from semihv_hf.files import write_jsonl
 
 if TYPE_CHECKING:
     from semihv_hf.llm.types import ServerSettings
@@ -26,7 +27,7 @@ _SPENDING = ("max_cost_usd", "attestation")
 # A name that the licence registry does not know, and for which it therefore allows nothing.
 _UNKNOWN_SOURCE = "a case that is not in the dataset"
 # Of each decision, what a reader of the scores needs; the case is named by its id instead of its row.
-_LEFT_OUT = ("row", "case_id", "hits")
+_LEFT_OUT = ("row", "model", "case_id", "hits", "length", "repeat_scores")
 
 
 def judge_settings(judge: Mapping | None = None) -> "ServerSettings | None":
@@ -69,6 +70,7 @@ def judge_cases(
     judge: Mapping | None,
     *,
     cache_dir: str | Path,
+    verdicts: str | Path | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> dict:
@@ -82,6 +84,7 @@ def judge_cases(
         data (`str` or `Path`): the dataset folder; a case's licence decides whether its text may leave.
         judge (`Mapping`, *optional*): see [`judge_settings`].
         cache_dir (`str` or `Path`): the folder of replies; what stands there is not asked again.
+        verdicts (`str` or `Path`, *optional*): a JSONL file to write the judge's rows to, for `semihv judge-audit`.
         seed (`int`, *optional*, defaults to 0): the seed of the bootstrap.
         progress (`bool`, *optional*, defaults to `True`): show a progress bar.
 
@@ -105,6 +108,8 @@ def judge_cases(
         references=[row["reference"] for row in rows],
         questions=[row["question"] for row in rows],
         case_ids=[row["case_id"] for row in rows],
+        ids=[row["id"] for row in rows],
+        models=[row["model"] for row in rows],
         sources=_sources(rows, data),
         **{name: getattr(settings, name) for name in _SERVER},
         **{name: (judge or {}).get(name) for name in _SPENDING},
@@ -117,6 +122,8 @@ def judge_cases(
     # Not part of the scores: a resumed run must end with the numbers of an undisturbed one.
     spent = result.pop("this_run")
     logger.info("The judge made %d new replies; %d came from %s.", spent["answered"], spent["cached"], cache_dir)
+    if verdicts is not None:
+        write_jsonl(verdicts, result["rows"])
     return _named(result, rows)
 
 
@@ -132,7 +139,7 @@ def _named(result: dict, rows: list[dict]) -> dict:
     """Puts the cases' ids and errors into the metric's result."""
     cases = []
     for row, decision in zip(rows, result.pop("rows"), strict=True):
-        case = {"id": row["id"], **{name: value for name, value in decision.items() if name not in _LEFT_OUT}}
+        case = {name: value for name, value in decision.items() if name not in _LEFT_OUT}
         if row["prediction"] is None:
             case["reason"] = f"the model gave no answer ({row['error']})"
         cases.append(case)

@@ -58,6 +58,7 @@ def score(
         kind: {name: _difference(rows["image"], decisions, name, kind, seed) for name in everything if name != "image"}
         for kind in ("closed", "open")
     }
+    out = Path(out)
     result = {
         "model": image[0]["model"],
         "n_cases": len({row["case_id"] for row in image}),
@@ -66,9 +67,8 @@ def score(
         "baselines": {name: blocks[name] for name in MAJORITIES},
         "differences": differences,
         "verdict": _verdict(blocks, differences["closed"]),
-        "jama": _score_cases(folder / "jama.jsonl", data, judge, seed),
+        "jama": _score_cases(folder / "jama.jsonl", data, judge, out.with_name(f"{out.stem}_verdicts.jsonl"), seed),
     }
-    out = Path(out)
     write_jsonl(out.with_name(f"{out.stem}_rows.jsonl"), _decision_rows(image, decisions))
     write_json(out, result)
     return result
@@ -214,7 +214,7 @@ def _verdict(blocks: dict[str, dict], differences: dict[str, dict]) -> dict:
     }
 
 
-def _score_cases(path: Path, data: str | Path, judge: Mapping | None, seed: int) -> dict:
+def _score_cases(path: Path, data: str | Path, judge: Mapping | None, verdicts: Path, seed: int) -> dict:
     """Scores the JAMA-style cases: the letter by rule, the explanation by the judge where there is a server."""
     if not path.is_file():
         return {"status": "not_run", "reason": "The cases were not put to the model, so there is nothing to score."}
@@ -237,7 +237,7 @@ def _score_cases(path: Path, data: str | Path, judge: Mapping | None, seed: int)
             "unparsed": sum(case["outcome"] == "unparsed" for case in cases),
         },
         "cases": cases,
-        "judge": judge_cases(rows, data, judge, cache_dir=path.with_name("judge_cache"), seed=seed),
+        "judge": judge_cases(rows, data, judge, cache_dir=path.with_name("judge_cache"), verdicts=verdicts, seed=seed),
     }
 
 

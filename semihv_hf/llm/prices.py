@@ -123,7 +123,8 @@ class Prices:
             place = (settings.shown_url, settings.model)
             if place not in self._found:
                 self._found[place] = self._listed_source(settings)
-                if self._found[place] is None:
+                # A server on this machine bills nobody.
+                if self._found[place] is None and not is_local_url(settings.base_url):
                     logger.warning(
                         "No price is known for model %s at %s, so dollars are not counted. Give a price table.",
                         settings.model,

@@ -29,7 +29,16 @@ STAGES = {
 CONDITIONS = ("image", "blank", "shuffled")
 NEEDED_DISK_GIB = 5
 RUN_ENTRIES = (
-    *("data", "checkpoints", "predictions", "state.json", "manifest.json", "scores.json", "scores_rows.jsonl"),
+    *(
+        "data",
+        "checkpoints",
+        "predictions",
+        "state.json",
+        "manifest.json",
+        "scores.json",
+        "scores_rows.jsonl",
+        "scores_verdicts.jsonl",
+    ),
     *("report.html", "report.json", "report.md"),
 )
 

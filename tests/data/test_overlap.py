@@ -64,7 +64,7 @@ def case(identity: str, *pictures: bytes, text: str = "") -> dict:
     return {
         "id": identity, "source": "drawn", "source_id": identity, "group": identity, "split": "train",
         "licence": "CC0-1.0", "images": [{"bytes": data, "path": None} for data in pictures], "facts": [],
-        "texts": texts, "regions": [],
+        "texts": texts, "regions": [], "labels": [],
     }  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def record(identity: str, case_id: str, question: str, answer: str, *pictures: b
         "images": [{"bytes": data, "path": None} for data in pictures],
         "messages": [message("user", question, len(pictures)), message("assistant", answer)],
         "annotation": ["rule", "rule"], "task": "vqa", "modality": "CT", "facts": [], "questions": [],
-        "provenance": [],
+        "provenance": [], "evidence": [],
     }  # fmt: skip
 
 

@@ -50,6 +50,7 @@ def record(case: dict, question: str, answer: str, template: str, options: list[
             }
         ],
         "provenance": [{"field": "messages[1]", "model": "", "prompt_version": "1", "evidence": ["drawn so"]}],
+        "evidence": [],
     }
 
 

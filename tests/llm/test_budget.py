@@ -55,7 +55,13 @@ def test_a_proxy_is_priced_by_the_models_name_and_says_so_but_a_server_of_ones_o
     prices = Prices()
     with caplog.at_level(logging.WARNING):
         assert prices.cost(own, Usage(1_000_000)) is None and prices.source(own) is None
-        prices.source(own)
+    assert "No price is known" not in caplog.text, "a server on this machine bills nobody"
+
+
+def test_a_model_without_a_price_is_told_once(caplog):
+    prices, unknown = Prices(), ServerSettings("https://llm.hospital.example/v1", "ward-model")
+    with caplog.at_level(logging.WARNING):
+        assert prices.source(unknown) is None and prices.source(unknown) is None
     assert caplog.text.count("No price is known") == 1
 
 

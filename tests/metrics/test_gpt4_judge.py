@@ -11,6 +11,8 @@ import pytest
 from judged_cases import DISCUSSIONS, NAMES, QUESTIONS, RubricServer
 
 from semihv_hf.errors import SemiHVError
+from semihv_hf.evaluation.audit import judge_audit
+from semihv_hf.files import write_jsonl
 
 PARTS = ("key_points", "reasoning", "evidence")
 OTHERS = [*DISCUSSIONS[1:], DISCUSSIONS[0]]
@@ -45,6 +47,28 @@ def test_a_judge_gives_its_own_gold_answers_five_and_those_of_other_cases_nothin
     assert (own["n_total"], own["n_scored"], own["n_failed"], own["decided_by"]["judge"]) == (6, 6, 0, 6)
     # The lists are drawn once a case: the second run asks only for the markings.
     assert (own["this_run"]["answered"], other["this_run"]["answered"], other["this_run"]["cached"]) == (36, 18, 18)
+
+
+def test_the_rows_are_what_an_audit_reads_with_every_repeat(jama, tmp_path):
+    with RubricServer() as server:
+        result = judged(
+            jama, server, [*DISCUSSIONS[:3], OTHERS[3]], ids=list("abcd"), models=["m"] * 4, repeats=3,
+        )  # fmt: skip
+    rows = result["rows"]
+    assert [(row["id"], row["model"]) for row in rows] == [(name, "m") for name in "abcd"]
+    assert all(len(row["repeat_scores"]) == 3 for row in rows)
+    assert [row["score"] for row in rows] == [pytest.approx(sum(row["repeat_scores"]) / 3) for row in rows]
+    assert [row["length"] for row in rows] == [len(text.split()) for text in [*DISCUSSIONS[:3], OTHERS[3]]]
+    write_jsonl(tmp_path / "verdicts.jsonl", rows)
+    people = [{"id": row["id"], "rater": "r", "score": row["score"]} for row in rows]
+    write_jsonl(tmp_path / "people.jsonl", people)
+    report = judge_audit([tmp_path / "verdicts.jsonl"], tmp_path / "people.jsonl", tmp_path / "audit", samples=100)
+    assert report["probes"]["repeats"]["n"] == 4
+    with pytest.raises(SemiHVError, match="`ids` has 1 entries for 2 predictions"):
+        jama.compute(
+            predictions=["a", "b"], references=["a", "b"], questions=["q", "q"], ids=["a"],
+            base_url="http://127.0.0.1:9/v1", model="rubric-1",
+        )  # fmt: skip
 
 
 def test_half_an_explanation_scores_what_its_hits_say(jama):

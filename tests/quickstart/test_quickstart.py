@@ -1,9 +1,13 @@
 """The quickstart end to end at its tiny size, and what it leaves behind."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from readme_commands import CHEAP, RUN, blocks, environment, installed_by_make, make
+from readme_commands import run as run_command
 
 STAGES = ("0_warmup", "1_alignment", "2_instruction", "3_annealing")
 LOADER = """
@@ -103,3 +107,45 @@ def test_a_second_run_reuses_every_step(tiny_run, tiny_text_model, semihv):
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("reused") == 7
     assert before == {path: path.stat().st_mtime_ns for path in run.glob("checkpoints/*/model.safetensors")}
+
+
+def test_make_quickstart(root, tiny_run):
+    """The run is there already, at its tiny size: make's own part, and reusing what is finished, remain."""
+    if not installed_by_make(root):
+        pytest.skip("this environment was not made by make; `make quickstart` would install into it")
+    out = tiny_run / "runs" / "quickstart"
+    text_model = json.loads((out / "manifest.json").read_text())["text_model"]
+    done = make(root, "quickstart", f"OUT={out}", f"ARGS=--size tiny --text-model {text_model}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "report.html" in done.stdout
+    assert "reused" in done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def workplace(root, tiny_run) -> Path:
+    """Stands for the checkout: a finished run in `runs/quickstart`, and the recipes."""
+    link = tiny_run / "recipes"
+    if not link.exists():
+        link.symlink_to(root / "recipes")
+    return tiny_run
+
+
+def test_python_blocks_run(root, workplace):
+    for block in blocks(root, "python"):
+        done = subprocess.run(
+            [sys.executable, "-c", block],
+            cwd=workplace,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, f"{block}\n{done.stderr}"
+        # An untrained text model may answer with white space alone; that the block printed is what counts.
+        assert done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [command for command in RUN if command not in CHEAP])
+def test_commands_run(command, workplace):
+    run_command(f"{command} {RUN[command]}", workplace)
