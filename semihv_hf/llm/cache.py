@@ -38,6 +38,9 @@ INDEX_NAME = "index.sqlite"
 FAILURES_NAME = "failures.jsonl"
 # Replies that wait while the disk is busy go there together; more than these wait for the next turn.
 _MOST_IN_GROUP = 1000
+# Seconds in which further replies are waited for, so that a fast server's share one write and one sync. Beside what a
+# model takes for a reply it is nothing, and nobody waits for it who waits for a single reply.
+_GATHERING = 0.02
 
 
 class ResponseCache:
@@ -84,6 +87,7 @@ class ResponseCache:
         self._queue: queue.SimpleQueue = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        self._hurry = threading.Event()
         self._closed = False
         self._pid = os.getpid()
 
@@ -154,7 +158,9 @@ class ResponseCache:
         Raises:
             `SemiHVError`: the disk is full, or the reply is nothing that JSON can hold.
         """
-        return self.submit(key, request, response).result()
+        future = self.submit(key, request, response)
+        self._hurry.set()
+        return future.result()
 
     async def aput(self, key: str, request: Mapping[str, Any], response: Mapping[str, Any]) -> dict[str, Any]:
         """[`put`](#put) for coroutines: the event loop goes on while the disk is written.
@@ -184,10 +190,10 @@ class ResponseCache:
             raise SemiHVError(f"{key!r} is no content key.")
         entry = {"key": key, "time": _now(), "request": dict(request), "response": dict(response)}
         try:
-            json_line(entry)
+            line = json_line(entry)
         except (TypeError, ValueError) as error:
             raise SemiHVError(f"A reply cannot be kept: {error}.") from error
-        return self._enqueue(LOG_NAME, entry)
+        return self._enqueue(LOG_NAME, entry, line)
 
     def note_failure(self, key: str, request_id: str, failure: Failure) -> Future:
         """Writes down, for the record, that a call gave no reply. It is never read as one.
@@ -201,7 +207,8 @@ class ResponseCache:
             `concurrent.futures.Future`: done when it is on the disk.
         """
         reason = {"kind": failure.kind, "detail": failure.detail, "attempts": failure.attempts}
-        return self._enqueue(FAILURES_NAME, {"key": key, "time": _now(), "id": request_id, "failure": reason})
+        row = {"key": key, "time": _now(), "id": request_id, "failure": reason}
+        return self._enqueue(FAILURES_NAME, row, json_line(row))
 
     def failures(self) -> Iterator[dict[str, Any]]:
         """The record of failed calls, in the order of time.
@@ -259,15 +266,21 @@ class ResponseCache:
         try:
             for _, _, row in log.lines(0):
                 if row is not None and isinstance(row.get("key"), str) and len(row["key"]) == 64 and "response" in row:
-                    waiting.append(self._enqueue(LOG_NAME, row))
+                    waiting.append(self._enqueue(LOG_NAME, row, json_line(row)))
                 if len(waiting) == _MOST_IN_GROUP:
-                    _wait(waiting)
+                    self._wait(waiting)
         finally:
             log.close()
-        _wait(waiting)
+        self._wait(waiting)
         return len(self) - before
 
-    def _enqueue(self, name: str, row: dict[str, Any]) -> Future:
+    def _wait(self, futures: list[Future]) -> None:
+        self._hurry.set()
+        for future in futures:
+            future.result()
+        futures.clear()
+
+    def _enqueue(self, name: str, row: dict[str, Any], line: bytes) -> Future:
         self._after_fork()
         if self.read_only or self._closed:
             state = "opened for reading only" if self.read_only else "closed"
@@ -278,12 +291,14 @@ class ResponseCache:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._write, name="response-cache", daemon=True)
                 self._thread.start()
-        self._queue.put((name, row, future))
+        self._queue.put((name, row, line, future))
         return future
 
     def _write(self) -> None:
-        """The thread that writes: what came in while the disk was busy makes up the next group."""
+        """The thread that writes: what came in while the disk was busy, and a moment longer, makes up a group."""
         while (first := self._queue.get()) is not None:
+            self._hurry.wait(_GATHERING)
+            self._hurry.clear()
             group = [first]
             stop = False
             while len(group) < _MOST_IN_GROUP and not self._queue.empty():
@@ -292,58 +307,58 @@ class ResponseCache:
                     break
                 group.append(item)
             for name in (LOG_NAME, FAILURES_NAME):
-                items = [(row, future) for kind, row, future in group if kind == name]
+                items = [item[1:] for item in group if item[0] == name]
                 if items:
                     self._commit(name, items)
             if stop:
                 return
 
-    def _commit(self, name: str, items: list[tuple[dict, Future]]) -> None:
+    def _commit(self, name: str, items: list[tuple[dict, bytes, Future]]) -> None:
         try:
             if name == LOG_NAME:
-                standing = self._add([row for row, _ in items])
+                standing = self._add([(row, line) for row, line, _ in items])
             else:
-                standing = self._add_failures([row for row, _ in items])
+                standing = self._add_failures([line for _, line, _ in items])
         except BaseException as error:  # each waiting caller must hear of it, whatever it is
             wrapped = SemiHVError(f"{self.folder}: {error}") if isinstance(error, (OSError, sqlite3.Error)) else error
-            for _, future in items:
+            for *_, future in items:
                 future.set_exception(wrapped)
             return
-        for (_, future), result in zip(items, standing):
+        for (*_, future), result in zip(items, standing):
             future.set_result(result)
 
-    def _add(self, rows: list[dict]) -> list[dict]:
+    def _add(self, rows: list[tuple[dict, bytes]]) -> list[dict]:
         """Log first, then index, both under the lock that all processes share."""
         with self._log.locked():
             self._log.cut_torn_line()
             self._index.catch_up()
             standing: dict[str, dict] = {}
             fresh = []
-            for row in rows:
+            for row, line in rows:
                 if row["key"] in standing:
                     continue
                 place = self._index.find(row["key"])
                 found = None if place is None else self._log.read(*place)
                 standing[row["key"]] = row if found is None else found
                 if found is None:
-                    fresh.append(row)
+                    fresh.append((row["key"], line))
             if fresh:
-                places = self._log.append(fresh)
-                entries = [(row["key"], *place) for row, place in zip(fresh, places)]
+                places = self._log.append([line for _, line in fresh])
+                entries = [(key, *place) for (key, _), place in zip(fresh, places)]
                 try:
                     self._index.add(entries, sum(places[-1]))
                 except sqlite3.Error as error:
                     # The replies are safe in the log; the index catches up as soon as it can be written again.
                     logger.warning("The index of %s could not be written: %s", self.folder, error)
-        return [standing[row["key"]]["response"] for row in rows]
+        return [standing[row["key"]]["response"] for row, _ in rows]
 
-    def _add_failures(self, rows: list[dict]) -> list[None]:
+    def _add_failures(self, lines: list[bytes]) -> list[None]:
         if self._failures is None:
             self._failures = Log(self.folder / FAILURES_NAME)
         with self._failures.locked():
             self._failures.cut_torn_line()
-            self._failures.append(rows)
-        return [None] * len(rows)
+            self._failures.append(lines)
+        return [None] * len(lines)
 
     def _after_fork(self) -> None:
         """A forked child must not touch its parent's connections and has none of its threads: it opens its own."""
@@ -357,6 +372,7 @@ class ResponseCache:
         self._closed = True
         if self._thread is not None:
             self._queue.put(None)
+            self._hurry.set()
             self._thread.join()
         self._index.close()
         self._log.close()
@@ -368,12 +384,6 @@ class ResponseCache:
 
     def __exit__(self, *error: Any) -> None:
         self.close()
-
-
-def _wait(futures: list[Future]) -> None:
-    for future in futures:
-        future.result()
-    futures.clear()
 
 
 def _now() -> str:

@@ -44,7 +44,7 @@ class Log:
                 self.cut_torn_line()
                 if self.size() == 0:
                     # The identity tells an index of this log from one of another log that was put in its place.
-                    self.append([{"format": LOG_FORMAT, "log": secrets.token_hex(8)}])
+                    self.append([json_line({"format": LOG_FORMAT, "log": secrets.token_hex(8)})])
                     sync_folder(path.parent)
         header = parse_line(self._first_line())
         if header is None or header.get("format") != LOG_FORMAT:
@@ -112,11 +112,11 @@ class Log:
                 yield offset, len(line) + 1, parse_line(line + b"\n")
                 offset += len(line) + 1
 
-    def append(self, rows: list[dict[str, Any]]) -> list[tuple[int, int]]:
+    def append(self, lines: list[bytes]) -> list[tuple[int, int]]:
         """Adds lines and syncs them to the disk. The caller holds the lock and has cut a torn line off.
 
         Args:
-            rows (`list[dict]`): what to add.
+            lines (`list[bytes]`): what to add, as [`json_line`] makes it.
 
         Returns:
             `list[tuple[int, int]]`: for each its offset and its bytes.
@@ -124,10 +124,9 @@ class Log:
         Raises:
             `SemiHVError`: the disk is full or the file cannot be written; nothing was added then.
         """
-        encoded = [json_line(row) for row in rows]
         start = self.size()
         try:
-            _write_all(self._file, b"".join(encoded))
+            _write_all(self._file, b"".join(lines))
             os.fsync(self._file)
         except OSError as error:
             os.ftruncate(self._file, start)
@@ -135,7 +134,7 @@ class Log:
             what = "The disk is full" if full else f"Writing failed ({error.strerror})"
             raise SemiHVError(f"{what}: {self.path}.", "Replies that were reported before are safe.") from error
         places = []
-        for line in encoded:
+        for line in lines:
             places.append((start, len(line)))
             start += len(line)
         return places

@@ -208,7 +208,7 @@ def test_replies_that_a_process_logged_before_it_died_are_found_without_their_in
         cache.put(key_of(1), {}, reply_of(1))
         log = Log(folder / LOG)  # another process: its line is on the disk, its index never was
         with log.locked():
-            log.append([{"key": key_of(2), "time": "", "request": {}, "response": reply_of(2)}])
+            log.append([json_line({"key": key_of(2), "time": "", "request": {}, "response": reply_of(2)})])
         log.close()
         assert cache.get(key_of(2)) == reply_of(2)
 
