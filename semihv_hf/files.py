@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+# `json.dumps` would make an encoder anew for every row.
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
 
 def canonical_json(value: Any) -> str:
     """One text for one value, so that equal values have equal hashes and equal files.
@@ -18,7 +21,7 @@ def canonical_json(value: Any) -> str:
     Returns:
         `str`: JSON with sorted keys and no superfluous space.
     """
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 @contextmanager

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import datasets
 
-from semihv_hf.data.benchmarks.question import question_features
 from semihv_hf.data.configs import CASES
-from semihv_hf.data.features import case_features, record_features
+from semihv_hf.data.features import case_features, question_features, record_features
 from semihv_hf.data.release_builder import ReleaseBuilder, ReleaseConfig
 from semihv_hf.data.release_rows import QuestionRows, ReleaseRows
 from semihv_hf.data.sources.base import Source

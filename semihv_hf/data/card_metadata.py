@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from .columns import CASE_COLUMNS, RECORD_COLUMNS, yaml_features
 from .configs import CASES
-from .features import case_features, record_features
 from .licences import SourceLicence, mixture, source_licence
 
 # The Hub's names of the licences that it knows; every other is "other" with a name and a link.
@@ -176,9 +176,6 @@ def _config(report: Mapping[str, Any], config: str) -> dict[str, Any]:
 
 
 def _info(report: Mapping[str, Any], config: str) -> dict[str, Any]:
-    from datasets import DatasetInfo
-
-    features = case_features() if config == CASES else record_features()
     sizes = report["bytes"][config]
     splits = [
         {"name": split, "num_bytes": sizes[split], "num_examples": rows}
@@ -187,7 +184,7 @@ def _info(report: Mapping[str, Any], config: str) -> dict[str, Any]:
     total = sum(sizes.values())
     return {
         "config_name": config,
-        "features": DatasetInfo(features=features)._to_yaml_dict()["features"],
+        "features": yaml_features(CASE_COLUMNS if config == CASES else RECORD_COLUMNS),
         "splits": splits,
         "download_size": total,
         "dataset_size": total,

@@ -3,6 +3,7 @@
 Both call the same function with the same arguments; what it writes does not depend on who calls it, or when.
 """
 
+import gc
 import os
 import pickle
 import signal
@@ -136,19 +137,26 @@ class LocalEngine:
 
 
 _NONE = object()
+_ALLOCATIONS = 100_000  # between two searches for cyclic garbage
 _FIRST = 8  # a small release does not need more processes; others are started when there are tasks for them
 
 
 def _prepare() -> None:
-    """Imports what every block needs."""
-    import pyarrow.parquet  # noqa: F401
+    """Imports what every block needs, while the main process still lists the release."""
+    import pyarrow.parquet
     from PIL import Image  # noqa: F401
+
+    # At its first use this imports pandas where that is installed, which takes as long as a thousand small images.
+    pyarrow.Table.from_pylist([{"ready": True}])
 
 
 def _start(alive: "Connection") -> None:
     """Makes a worker end with the main process, even where that is killed, and leaves Ctrl-C to the main process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(alive,), daemon=True).start()
+    # A block is held as some ten thousand small objects without cycles. By default Python would walk them all after
+    # every few rows, a tenth of the time that reading takes.
+    gc.set_threshold(_ALLOCATIONS)
 
 
 def _end_with(alive: "Connection") -> None:

@@ -1,6 +1,8 @@
-"""The columns of the two row types, as `datasets.Features`."""
+"""The columns of all rows as `datasets.Features`; see `columns.py` for the columns themselves."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from .columns import CASE_COLUMNS, QUESTION_COLUMNS, RECORD_COLUMNS
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -12,25 +14,7 @@ def case_features() -> "Features":
     Returns:
         `datasets.Features`: the column types; `images` decodes to PIL images.
     """
-    from datasets import Features, Image, Value
-
-    text = Value("string")
-    return Features(
-        {
-            **dict.fromkeys(("id", "source", "source_id", "group", "split", "licence"), text),
-            # A list around a type is the one spelling that datasets 3 and 5 read alike.
-            "images": [Image()],
-            "facts": [{"name": text, "value": text, "source": text}],
-            "texts": [{"role": text, "text": text, "annotation": text, "language": text, "image": Value("int32")}],
-            "regions": [{"image": Value("int32"), "label": text, "box": [Value("float32")], "source": text}],
-            "labels": [
-                {
-                    **dict.fromkeys(("name", "value", "decided_by", "source", "model"), text),
-                    "agreement": Value("float32"),
-                }
-            ],
-        }
-    )
+    return _features(CASE_COLUMNS)
 
 
 def record_features() -> "Features":
@@ -39,48 +23,30 @@ def record_features() -> "Features":
     Returns:
         `datasets.Features`: the column types; `images` decodes to PIL images.
     """
-    from datasets import Features, Image, Value
-
-    text = Value("string")
-    return Features(
-        {
-            **dict.fromkeys(("id", "case_id", "source", "source_id", "licence"), text),
-            "images": [Image()],
-            "messages": [{"role": text, "content": [{"type": text, "text": text}]}],
-            "annotation": [text],
-            "task": text,
-            "modality": text,
-            "facts": [{"name": text, "value": text, "source": text}],
-            "questions": [
-                {
-                    "turn": Value("int32"),
-                    "template": text,
-                    "answer_type": text,
-                    "options": [text],
-                    "fact": text,
-                    "fact_source": text,
-                }
-            ],
-            "provenance": [{"field": text, "model": text, "prompt_version": text, "evidence": [text]}],
-            "evidence": [
-                {
-                    **dict.fromkeys(("corpus", "id", "source", "licence", "title"), text),
-                    "score": Value("float32"),
-                    "text": text,
-                    "begin": Value("int32"),
-                    "end": Value("int32"),
-                }
-            ],
-        }
-    )
+    return _features(RECORD_COLUMNS)
 
 
-def skipped_features() -> "Features":
-    """The columns of `skipped.parquet`.
+def question_features() -> "Features":
+    """The columns of a file of a benchmark's questions.
 
     Returns:
-        `datasets.Features`: the column types.
+        `datasets.Features`: the column types; `images` decodes to PIL images.
     """
-    from datasets import Features, Value
+    return _features(QUESTION_COLUMNS)
 
-    return Features(dict.fromkeys(("source", "source_id", "reason", "detail"), Value("string")))
+
+def _features(columns: dict[str, Any]) -> "Features":
+    from datasets import Features
+
+    return Features({name: _feature(kind) for name, kind in columns.items()})
+
+
+def _feature(kind: Any) -> Any:
+    from datasets import Image, Value
+
+    if isinstance(kind, list):
+        # A list around a type is the one spelling that datasets 3 and 5 read alike.
+        return [_feature(kind[0])]
+    if isinstance(kind, dict):
+        return {name: _feature(inner) for name, inner in kind.items()}
+    return Image() if kind == "image" else Value(kind)

@@ -34,6 +34,7 @@ class Release:
             raise SemiHVError(f"There is no folder {self.root}.", "Give the folder of the downloaded release.")
         self.real_root = self.root.resolve()
         self._zips: ZipIndex | None = None
+        self._found: tuple[str | None, Path] = (None, self.root)
         self._listing = lru_cache(maxsize=64)(_names_by_lower_case)
 
     def __getstate__(self) -> dict:
@@ -137,6 +138,10 @@ class Release:
             `FileNotFoundError`: there is none.
             [`UnsafeFile`]: the name, or a link on the way, leaves the release.
         """
+        asked, found = self._found
+        if name == asked:  # it was looked up a moment ago, and is looked up anew the next time
+            self._found = (None, self.root)
+            return found
         parts = _safe_parts(name)
         path = self.root.joinpath(*parts)
         if not os.path.exists(path):
@@ -161,7 +166,8 @@ class Release:
             `bool`: also `False` for a name that leaves the release.
         """
         try:
-            self.path(name)
+            # Whoever asks whether a file is there mostly reads it next.
+            self._found = (name, self.path(name))
         except FileNotFoundError:
             return self.zips.find(name) is not None
         except UnsafeFile:

@@ -14,8 +14,8 @@ from ..errors import SemiHVError
 from .building.failures import is_fatal
 from .building.listing import listed
 from .checks import validate_case, validate_record
+from .columns import case_schema, question_schema, record_schema
 from .configs import CASES, ROWS, wants
-from .features import case_features, record_features
 from .schema import SPLITS, Case
 from .skips import Tally
 from .sources.base import Item, Skipped, Source
@@ -60,8 +60,8 @@ class ReleaseRows:
         self.source = source
         self.rows = rows
         self.listed = Tally()
-        self._case_schema = case_features().arrow_schema
-        self._record_schema = record_features().arrow_schema
+        self._case_schema = case_schema()
+        self._record_schema = record_schema()
         self._paused: dict[tuple[str, int], Iterator[Item]] = {}
 
     def __getstate__(self) -> dict:
@@ -159,11 +159,11 @@ class QuestionRows(ReleaseRows):
         super().__init__(source, CASES)
 
     def _case_rows(self, case: Case, row: dict[str, Any], seen: set[str]) -> Iterator[dict[str, Any] | str]:
-        from .benchmarks.question import question_features, validate_question
+        from .benchmarks.question import validate_question
         from .sources.jama import question_of
 
         question = question_of(case).row()
-        yield _problem(question, validate_question, question_features().arrow_schema, seen) or question
+        yield _problem(question, validate_question, question_schema(), seen) or question
 
 
 def _guarded(read: Callable[[Any], Iterator], argument: Any) -> Iterator[Any]:

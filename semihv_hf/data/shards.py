@@ -15,7 +15,6 @@ from ..files import atomic_file, sync_folder
 
 if TYPE_CHECKING:
     import pyarrow
-    from datasets import Features
 
 ROW_GROUP = 100
 ROW_GROUP_BYTES = 32 << 20  # what a reader must hold; studies of many images would make a hundred rows huge
@@ -91,7 +90,7 @@ def shard_name(split: str, index: int, count: int) -> str:
 
 
 def write_shards(
-    rows: Iterable[Mapping[str, Any]], folder: str | Path, split: str, features: "Features"
+    rows: Iterable[Mapping[str, Any]], folder: str | Path, split: str, schema: "pyarrow.Schema"
 ) -> list[dict[str, Any]]:
     """Writes rows as `<split>-00000-of-0000N.parquet`, byte for byte the same for the same rows.
 
@@ -99,7 +98,7 @@ def write_shards(
         rows (`Iterable[Mapping[str, Any]]`): the rows, in order.
         folder (`str` or `pathlib.Path`): the folder of the config.
         split (`str`): the split.
-        features (`datasets.Features`): the columns.
+        schema (`pyarrow.Schema`): the columns.
 
     Returns:
         `list[dict]`: `file`, `rows`, `bytes` and `sha256` of each shard.
@@ -108,7 +107,6 @@ def write_shards(
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    schema = features.arrow_schema
     cutter = Cutter(SHARD_BYTES, SHARD_ROWS)
     parts: list[dict[str, Any]] = []
     try:

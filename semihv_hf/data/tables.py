@@ -155,10 +155,11 @@ class DiskTable:
         Returns:
             `bool`: whether the key was new.
         """
-        if self._database.execute("SELECT 1 FROM entries WHERE key = ? LIMIT 1", (key,)).fetchone():
-            return False
-        self._database.execute("INSERT INTO entries VALUES (?, ?)", (key, json.dumps(value)))
-        return True
+        added = self._database.execute(
+            "INSERT INTO entries SELECT ?1, ?2 WHERE NOT EXISTS (SELECT 1 FROM entries WHERE key = ?1)",
+            (key, json.dumps(value)),
+        )
+        return added.rowcount == 1
 
     def keys(self) -> Iterator[str]:
         """The different keys in the order in which each came first.

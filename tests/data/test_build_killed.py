@@ -15,11 +15,13 @@ from tiny_source import write_release
 
 ROWS = 600
 CODE = """
+import signal
 import sys
 from tiny_source import TinySource
 from semihv_hf.data.build import build
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
     options = {"pause": 0.002}
     build(TinySource, sys.argv[2], data_dir=sys.argv[1], workers=2, held_out=0.3, options=options, progress=False)
 """

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
-from semihv_hf.data.benchmarks.question import Question, question_features
+from semihv_hf.data.benchmarks.question import Question
 from semihv_hf.data.dataset_rows import row_files
-from semihv_hf.data.features import case_features, record_features
+from semihv_hf.data.features import case_features, question_features, record_features
 from semihv_hf.data.messages import message
 from semihv_hf.data.overlap import COLUMNS, find_overlap
 from semihv_hf.data.overlap_images import near_hashes

@@ -5,7 +5,16 @@ import copy
 import pytest
 
 from semihv_hf.data.checks import validate_case, validate_record
-from semihv_hf.data.features import case_features, record_features
+from semihv_hf.data.columns import (
+    CASE_COLUMNS,
+    QUESTION_COLUMNS,
+    RECORD_COLUMNS,
+    case_schema,
+    question_schema,
+    record_schema,
+    yaml_features,
+)
+from semihv_hf.data.features import case_features, question_features, record_features
 from semihv_hf.data.messages import message
 from semihv_hf.data.schema import (
     Case,
@@ -134,6 +143,22 @@ def test_identity_depends_on_every_part():
     }
     assert len(others) == 3 and one not in others
     assert content_id("ab", "c") != content_id("a", "bc"), "where one part ends must matter"
+
+
+@pytest.mark.parametrize(
+    ("columns", "features", "schema"),
+    [
+        (CASE_COLUMNS, case_features, case_schema),
+        (RECORD_COLUMNS, record_features, record_schema),
+        (QUESTION_COLUMNS, question_features, question_schema),
+    ],
+)
+def test_the_schemas_are_those_of_datasets_byte_for_byte(columns, features, schema):
+    import datasets
+
+    assert schema().serialize().equals(features().arrow_schema.serialize())
+    stated = datasets.DatasetInfo(features=features())._to_yaml_dict()["features"]
+    assert yaml_features(columns) == stated and len(stated) == len(columns)
 
 
 def test_features_are_the_fields_of_the_rows():

@@ -374,8 +374,10 @@ def test_a_proxy_from_the_environment_is_not_used_for_this_machine(monkeypatch):
 
 
 CTRL_C = """
+import signal
 import sys
 from test_client import ChatClient, ResponseCache, ServerSettings, request
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
 with ResponseCache(sys.argv[2]) as cache:
     client = ChatClient(ServerSettings(sys.argv[1], "judge-1"), cache=cache)
     try:

@@ -7,12 +7,13 @@ from typing import Any
 
 from ...errors import SemiHVError
 from ...files import atomic_file, write_json, write_text
+from ..columns import question_schema
 from ..schema import content_id
 from ..shards import write_shards
 from ..skips import MAX_SKIPPED, Tally
 from . import benchmark_class
 from .base import QuestionStream
-from .question import question_features, validate_question
+from .question import validate_question
 
 CONFIG = "questions"
 REPORT = "benchmark.json"
@@ -111,7 +112,7 @@ def write_benchmark(
     (out / REPORT).unlink(missing_ok=True)
     for old in folder.glob(f"{benchmark.split}-*.parquet"):
         old.unlink()
-    shards = write_shards(_rows(stream), folder, benchmark.split, question_features())
+    shards = write_shards(_rows(stream), folder, benchmark.split, question_schema())
     if not shards:
         raise SemiHVError(f"{benchmark.title}: no question is left of split {benchmark.split}: {stream.summary()}.")
     skipped: Tally = Tally(stream.questions.total())

@@ -6,13 +6,10 @@ It names what all benchmarks have in common, so that one file of rows, one promp
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import SemiHVError
 from ..schema import ANSWER_TYPES, SPLITS, Fact, content_id
-
-if TYPE_CHECKING:
-    from datasets import Features
 
 YES_NO = ("yes", "no")
 UNKNOWN_MODALITY = "unknown"
@@ -88,28 +85,6 @@ def question_id(benchmark: str, split: str, source_id: str, question: str, image
         `str`: 32 hex digits.
     """
     return content_id("question", benchmark, split, source_id, question, *images)
-
-
-def question_features() -> "Features":
-    """The columns of a file of questions.
-
-    Returns:
-        `datasets.Features`: the column types; `images` decodes to PIL images.
-    """
-    from datasets import Features, Image, Value
-
-    text = Value("string")
-    return Features(
-        {
-            **dict.fromkeys(("id", "benchmark", "source_id", "group", "split", "licence"), text),
-            # A list around a type is the one spelling that datasets 3 and 5 read alike.
-            "images": [Image()],
-            **dict.fromkeys(("question", "answer", "answer_type"), text),
-            "options": [text],
-            **dict.fromkeys(("answer_letter", "modality", "category", "language"), text),
-            "facts": [{"name": text, "value": text, "source": text}],
-        }
-    )
 
 
 def validate_question(row: Mapping[str, Any]) -> None:

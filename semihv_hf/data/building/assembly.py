@@ -110,9 +110,9 @@ def _cut(job: Job, totals: Mapping[str, int], rows: Mapping[str, int]) -> Iterat
 def _write_skipped(path: Path, rows: Iterable[dict[str, str]]) -> None:
     import pyarrow
 
-    from ..features import skipped_features
+    from ..columns import skipped_schema
 
-    schema = skipped_features().arrow_schema
+    schema = skipped_schema()
     cutter = Cutter(shards.ROW_GROUP_BYTES, _SKIPPED_GROUP)
     groups = groupby(rows, key=lambda row: cutter.place(shards.row_bytes(row)))
     write_shard(path, (pyarrow.Table.from_pylist(list(group), schema=schema) for _, group in groups), schema)

@@ -14,8 +14,8 @@ from ...packages import file_sha256
 from ...progress import ProgressBar, progress_bar
 from .. import engines, licences
 from ..attestations import Attestation
+from ..columns import case_schema, record_schema
 from ..configs import CONFIGS
-from ..features import case_features, record_features
 from ..schema import SPLITS
 from ..skips import MAX_SKIPPED
 from ..sources import source_class
@@ -64,7 +64,7 @@ def build_release(
             return json.loads((out / REPORT).read_text(encoding="utf-8"))
         machines.start()
         listing = list_release(work, release, limit, lambda entries: bar.update(done=entries))
-        columns = (case_features().arrow_schema, record_features().arrow_schema)
+        columns = (case_schema(), record_schema())
         job = Job(release, listing, work, *columns, dict(code_fingerprint(adapter)))
         bar.begin("reading", listing.entries)
         tally = _Tally(bar)

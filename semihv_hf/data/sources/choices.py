@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 LETTERS = ("A", "B", "C", "D")
 LETTER_ONLY = "Answer with the letter of the right option only."
@@ -22,6 +23,11 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+@lru_cache(maxsize=8)
+def _letter_before(marks: str) -> re.Pattern[str]:
+    return re.compile(rf"^\(?([A-Da-d])\s?[{re.escape(marks)}]\s?(.*)$")
+
+
 def split_letter(text: str, marks: str = ":") -> tuple[str, str]:
     """Takes the letter off that a release prints before an option or an answer.
 
@@ -34,7 +40,7 @@ def split_letter(text: str, marks: str = ":") -> tuple[str, str]:
         `tuple[str, str]`: the letter, `""` where there is none, and the text after it.
     """
     line = one_line(text)
-    found = re.match(rf"^\(?([A-Da-d])\s?[{re.escape(marks)}]\s?(.*)$", line)
+    found = _letter_before(marks).match(line)
     return (found[1].upper(), found[2].strip()) if found else ("", line)
 
 
@@ -106,5 +112,6 @@ def check_options(options: Mapping[str, str], letter: str) -> str:
         return f"option {', '.join(empty)} is empty"
     if letter not in options:
         return f"the answer {letter!r} is not the letter of an option"
-    same = [name for name, option in options.items() if comparable(option) == comparable(options[letter])]
+    right = comparable(options[letter])
+    same = [name for name, option in options.items() if comparable(option) == right]
     return f"options {' and '.join(same)} say the same, and one of them is the answer" if len(same) > 1 else ""

@@ -7,7 +7,8 @@ from benchmark_files import mmmu_repository, picture, pmc_vqa_repository, questi
 
 from semihv_hf.data.benchmarks import load_benchmark, write_benchmark
 from semihv_hf.data.benchmarks.prompt import expected_answer, prompt_message, prompt_text
-from semihv_hf.data.benchmarks.question import Question, question_features, validate_question
+from semihv_hf.data.benchmarks.question import Question, validate_question
+from semihv_hf.data.features import question_features
 from semihv_hf.errors import SemiHVError
 from semihv_hf.evaluation.benchmarks import load_questions
 

@@ -13,9 +13,9 @@ from ...benchmark import benchmark_records
 from ...building.report import content_digest
 from ...building.workspace import CARD, MANIFEST, REPORT
 from ...checks import validate_case, validate_record
+from ...columns import case_schema, record_schema
 from ...deduplicate import drop_repeats
 from ...expert_cases import expert_cases_without_image, expert_records
-from ...features import case_features, record_features
 from ...messages import message_text
 from ...questions import Questions
 from ...records import alignment_record, instruction_records
@@ -117,10 +117,10 @@ def _write(tables: Mapping[str, Mapping[str, Sequence[Case | Record]]], out: Pat
     shards: dict[str, Any] = {}
     for config, splits in tables.items():
         folder = out / "data" / config
-        features = case_features() if config == "cases" else record_features()
+        schema = case_schema() if config == "cases" else record_schema()
         check = validate_case if config == "cases" else validate_record
         for split, items in splits.items():
-            shards.setdefault(config, {})[split] = write_shards(_rows(items, check), folder, split, features)
+            shards.setdefault(config, {})[split] = write_shards(_rows(items, check), folder, split, schema)
         current = {shard["file"] for written in shards.get(config, {}).values() for shard in written}
         for old in folder.glob("*.parquet") if folder.is_dir() else ():
             if old.name not in current:
