@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from semihv_hf.curation.classify_options import ClassifyOptions
 from semihv_hf.curation.classify_rules import labels_by_rule
+from semihv_hf.curation.prepared_images import PreparedImages
 from semihv_hf.curation.vocabulary import BODY_PARTS, MODALITIES
 from semihv_hf.data.schema import LABELS, Case, Label, Text, content_id
 from semihv_hf.errors import SemiHVError
@@ -69,13 +70,16 @@ def asked_names(case: Case, options: ClassifyOptions) -> tuple[str, ...]:
     return _asked(case, options, labels_by_rule(case))
 
 
-def classification_requests(case: Case, settings: ServerSettings, options: ClassifyOptions) -> list[ChatRequest]:
+def classification_requests(
+    case: Case, settings: ServerSettings, options: ClassifyOptions, images: PreparedImages | None = None
+) -> list[ChatRequest]:
     """What to ask about a case.
 
     Args:
         case ([`Case`]): the case, with the labels that it has already.
         settings ([`ServerSettings`]): the server.
         options ([`ClassifyOptions`]): the choices.
+        images ([`PreparedImages`], *optional*): the case's images, shared with its other requests.
 
     Returns:
         `list[ChatRequest]`: `options.repeats` requests that differ in `repeat` only, or none where all labels are
@@ -90,17 +94,16 @@ def classification_requests(case: Case, settings: ServerSettings, options: Class
     names = asked_names(case, options)
     if not names:
         return []
-    if options.repeats > 1 and (settings.temperature == 0 or settings.seed is not None):
+    if options.repeats > 1 and settings.temperature == 0:
         raise SemiHVError(
-            f"{options.repeats} repeats at temperature {settings.temperature} with seed {settings.seed} are copies of "
-            "one answer, whose agreement says nothing.",
-            "Set the server's temperature above 0 and its seed to null, or ask once.",
+            f"{options.repeats} repeats at temperature 0 are copies of one answer, whose agreement says nothing.",
+            "Set the server's temperature above 0, or ask once.",
         )
-    messages = _messages(case, names, settings, options)
+    messages = _messages(case, names, settings, options, images or PreparedImages())
     request = ChatRequest(
         id=f"{case.id} classify 0",
         messages=messages,
-        schema=reply_shape(names),
+        schema=reply_shape(names) if options.output == "schema" else None,
         prompt_version=options.prompt_version,
         sources=(case.source,),
     )
@@ -130,7 +133,7 @@ def labels_from_replies(
 
     rules = labels_by_rule(case)
     names = _asked(case, options, rules)
-    results = sorted(results, key=lambda result: result.id)
+    results = sorted((_read(result, names, options) for result in results), key=lambda result: result.id)
     answers = [result for result in results if result.failure is None and result.parsed is not None]
     failures = [result.failure for result in results if result.failure is not None]
     failures += [
@@ -189,21 +192,34 @@ def _is_checked(case: Case, share: float) -> bool:
     return share > 0 and int(content_id("checked", case.id)[:8], 16) < share * 2**32
 
 
+def _read(result: ChatResult, names: tuple[str, ...], options: ClassifyOptions) -> ChatResult:
+    """A reply of lines as the shape that a schema would have brought; what cannot be read is a failure."""
+    from semihv_hf.curation.classify_schema import read_lines
+
+    if options.output == "schema" or result.failure is not None or result.parsed is not None:
+        return result
+    try:
+        return replace(result, parsed=read_lines(result.text or "", names))
+    except ValueError as error:
+        problem = str(error).partition("\n")[0]
+        return replace(result, failure=Failure("schema", f"the reply names no classes ({problem})", 1))
+
+
 def _kept(case: Case, options: ClassifyOptions) -> list[Label]:
     """Labels from before that no rule gave; those of rules are worked out anew."""
     return [label for label in case.labels if label.decided_by != "rule"] if options.keep else []
 
 
-def _messages(case: Case, names: tuple[str, ...], settings: ServerSettings, options: ClassifyOptions) -> list[dict]:
-    from semihv_hf.llm.images import image_part
-
+def _messages(
+    case: Case, names: tuple[str, ...], settings: ServerSettings, options: ClassifyOptions, images: PreparedImages
+) -> list[dict]:
     if not case.images:
         raise CannotAsk(Failure("image", "the case has no image, by which its classes could be told"))
     chosen = spread(len(case.images), options.most_images)
     provider = options.provider or provider_of(settings)
     parts = []
     for index in chosen:
-        part = image_part(case.images[index], detail=options.detail, longest=options.longest, provider=provider)
+        part = images.part(case.images[index], detail=options.detail, longest=options.longest, provider=provider)
         if isinstance(part, Failure):
             raise CannotAsk(replace(part, detail=f"image {index + 1} of {len(case.images)}: {part.detail}"))
         parts.append(part)

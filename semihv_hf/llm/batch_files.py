@@ -280,10 +280,7 @@ def request_body(settings: ServerSettings, request: ChatRequest) -> dict[str, An
     Returns:
         `dict`: as a chat-completions server takes it.
     """
-    body: dict[str, Any] = {"model": settings.model, "messages": request.messages, **settings.extra}
-    for name in ("temperature", "seed", "max_tokens"):
-        if getattr(settings, name) is not None:
-            body[name] = getattr(settings, name)
+    body = {**settings.body(request), "messages": request.messages}
     if request.schema is not None:
         body["response_format"] = strict_format(request.schema)
     return body

@@ -106,12 +106,6 @@ class Caller:
         self.backoff = backoff
         self.clock = clock
         self._secrets = (api.api_key if isinstance(api.api_key, str) else None,)
-        sampling = {"temperature": settings.temperature, "seed": settings.seed, "max_tokens": settings.max_tokens}
-        self._fixed = {
-            "model": settings.model,
-            **{name: value for name, value in sampling.items() if value is not None},
-            **settings.extra,
-        }
         # Retries and redirects are this module's business; a redirect could carry texts past the licence gate.
         self._options = {"max_retries": 0, "timeout": settings.timeout, "follow_redirects": False}
 
@@ -177,7 +171,7 @@ class Caller:
         from anyio import fail_after
 
         messages, response_format = self.state.formats.request(row.messages, row.request.schema)
-        body = {**self._fixed, "messages": messages}
+        body = {**self.settings.body(row.request), "messages": messages}
         if response_format is not None:
             body["response_format"] = response_format
         row.calls += 1

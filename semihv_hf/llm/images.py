@@ -71,7 +71,7 @@ def image_part(
     Raises:
         `SemiHVError`: a setting is wrong.
     """
-    rule = _rule(detail, longest, provider)
+    rule = size_rule(detail, longest, provider)
     try:
         encoded, kind = _prepared(data, rule)
     except _Unreadable as problem:
@@ -102,7 +102,12 @@ class _Unreadable(Exception):
     """Why an image cannot be sent."""
 
 
-def _rule(detail: str, longest: int | None, provider: str) -> SizeRule:
+def size_rule(detail: str, longest: int | None, provider: str) -> SizeRule:
+    """How large an image is sent; the arguments are those of [`image_part`].
+
+    Raises:
+        `SemiHVError`: a setting is wrong.
+    """
     if provider not in SIZE_RULES:
         raise SemiHVError(f"Unknown provider {provider!r} of images.", f"Known are {', '.join(SIZE_RULES)}.")
     if detail not in DETAILS:

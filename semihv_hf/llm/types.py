@@ -104,6 +104,21 @@ class ServerSettings:
         """The server without anything that could be a secret: no user, password, query or fragment."""
         return shown_url(self.base_url)
 
+    def body(self, request: ChatRequest) -> dict[str, Any]:
+        """What is sent for a request, but for its messages and the wanted shape.
+
+        Args:
+            request ([`ChatRequest`]): the request. Its repeat is added to the seed: with the same seed, repeated
+                answers would be copies of one.
+
+        Returns:
+            `dict`: model and sampling.
+        """
+        seed = None if self.seed is None else self.seed + request.repeat
+        sampling = {"temperature": self.temperature, "seed": seed, "max_tokens": self.max_tokens}
+        given = {name: value for name, value in sampling.items() if value is not None}
+        return {"model": self.model, **self.extra, **given}
+
 
 def shown_url(url: str) -> str:
     """An address as it may stand in a message, a cache or a manifest.
@@ -146,7 +161,7 @@ class ChatRequest:
         schema (`type[pydantic.BaseModel]`, *optional*): what the reply must be; `None` for free text.
         prompt_version (`str`, *optional*): of the prompt that made the messages; part of the content key.
         repeat (`int`, *optional*, defaults to 0): which of several samples of the same question; part of the content
-            key.
+            key, and added to the seed.
         sources (`tuple[str, ...]`, *optional*): the names in the licence registry whose text or pixels the messages
             hold. The licence gate is asked about each before the call.
     """

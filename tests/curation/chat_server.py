@@ -38,7 +38,7 @@ class ChatServer(fault_server.FaultServer):
             return await fault_server._misbehave(
                 writer, (400, _error("schemas of this kind are not allowed")), body, ""
             )
-        text = json.dumps(body, sort_keys=True)
+        text = json.dumps({**body, "messages": first_asked(body)}, sort_keys=True)
         before = self.asked[text]
         self.asked[text] += 1
         if self.latency is not None:
@@ -67,6 +67,17 @@ class ChatServer(fault_server.FaultServer):
 
 def _error(message: str) -> dict:
     return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
+
+
+def stage_of(body: dict) -> str:
+    """Which stage a request belongs to: `"classification"` or `"generation"`."""
+    return "classification" if body["response_format"]["json_schema"]["name"].startswith("Classify") else "generation"
+
+
+def first_asked(body: dict) -> list[dict]:
+    """The messages without an answer of another shape, and the request to mend it."""
+    roles = [message["role"] for message in body["messages"]]
+    return body["messages"][: roles.index("assistant")] if "assistant" in roles else body["messages"]
 
 
 def images(body: dict) -> list[str]:

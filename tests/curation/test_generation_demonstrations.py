@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from generation_cases import biomed, demonstrations, png
+from cases_with_texts import biomed, demonstrations, png
 
 from semihv_hf.curation.generation import (
     Demonstration,

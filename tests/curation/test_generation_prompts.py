@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from generation_cases import (
+from cases_with_texts import (
     biomed,
     case,
     demonstrations,

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from generation_cases import (
+from cases_with_texts import (
     biomed,
     case,
     demonstrations,

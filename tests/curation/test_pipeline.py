@@ -4,20 +4,18 @@ import json
 from collections import Counter
 from pathlib import Path
 
-import pyarrow.parquet
 import pytest
 from case_files import make_case, write_cases
 from chat_server import ChatServer
+from curated_folders import digests, rows
 
 from semihv_hf.curation.pipeline.config import CurateConfig, read_config
 from semihv_hf.curation.pipeline.parts import classify_options
 from semihv_hf.curation.pipeline.run import curate
 from semihv_hf.data.checks import validate_case, validate_record
 from semihv_hf.errors import SemiHVError
-from semihv_hf.llm import ResponseCache
 
 CASES = 15
-FAULTS = ("429", "500", "503", "half JSON", "junk", "refusal", "length")
 PRICES = {"m": {"input": 2.0, "output": 8.0}}
 
 
@@ -37,16 +35,6 @@ def recipe(cases, tmp_path):
         return CurateConfig(server=settings, prices=PRICES, **{**given, **options})
 
     return make
-
-
-def rows(folder, pattern: str) -> list[dict]:
-    return [row for path in sorted(Path(folder).glob(pattern)) for row in pyarrow.parquet.read_table(path).to_pylist()]
-
-
-def content(folder) -> dict[str, bytes]:
-    """Every file of the dataset folder; unfinished work is none of it."""
-    files = (path for path in Path(folder).rglob("*") if path.is_file() and ".curate" not in path.parts)
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def test_every_case_becomes_labelled_and_gets_valid_records_with_their_provenance(recipe):
@@ -84,50 +72,6 @@ def test_the_folder_loads_without_this_package_and_its_numbers_add_up(recipe):
     assert json.loads((Path(config.out) / "curate_report.json").read_text())["answers"] == report["answers"]
 
 
-def test_of_a_server_with_faults_on_a_third_of_the_calls_every_case_ends_as_records_or_a_named_failure(recipe):
-    with ChatServer(
-        rate=0.3, seed=1, faults=("429", "500", "503", "half JSON", "junk", "refusal", "length")
-    ) as server:
-        config = recipe(server, settings={"max_retries": 2})
-        report = curate(config, progress=False)
-        assert sum(server.injected.values()) >= 10
-        records = rows(config.out, "data/[ai]*/*.parquet")
-        failures = rows(config.out, "failures.parquet")
-        assert failures and {row["kind"] for row in failures} <= {"refusal", "truncated", "schema", "server_error"}
-        done = {record["case_id"] for record in records} | {row["case_id"] for row in failures}
-        done |= {row["case_id"] for row in rows(config.out, "rejected.parquet")}
-        assert done == {case["id"] for case in rows(config.out, "data/cases/*.parquet")} and len(done) == CASES
-        assert report["failures"] and sum(count for *_, count in report["failures"]) == len(failures)
-
-        answered = {entry["request"]["messages_sha256"] for entry in logged(config)}
-        before = server.calls
-        server.rate = 0.0
-        again = curate(config, progress=False)
-        assert not again["failures"] and rows(config.out, "failures.parquet") == []
-        assert again["answers"] == 3 * CASES
-        asked_again = [hash_of(body) for body in server.bodies[before:]]
-        assert len(asked_again) == again["run"]["calls"] == 3 * CASES - len(answered)
-        assert not set(asked_again) & answered
-        calls = server.calls
-        assert curate(config, progress=False)["run"]["calls"] == 0 and server.calls == calls
-
-
-def logged(config) -> list[dict]:
-    with ResponseCache(config.answers_folder, read_only=True) as cache:
-        return [cache.entry(key) for key in cache.keys()]
-
-
-def hash_of(body: dict) -> str:
-    """What the cache notes of the messages of a request."""
-    import hashlib
-
-    from semihv_hf.files import canonical_json
-    from semihv_hf.llm.keys import hashed_message
-
-    hashed = [hashed_message(message) for message in body["messages"]]
-    return hashlib.sha256(canonical_json(hashed).encode("utf-8", "surrogatepass")).hexdigest()
-
-
 def test_output_does_not_depend_on_blocks_concurrency_or_the_order_of_answers(recipe, tmp_path):
     with ChatServer(latency=lambda text: 0.001 * (hash(text) % 20)) as server:
         one = recipe(server, out=str(tmp_path / "one"))
@@ -136,7 +80,7 @@ def test_output_does_not_depend_on_blocks_concurrency_or_the_order_of_answers(re
             server, out=str(tmp_path / "other"), block_rows=3, rows_under_way=2, settings={"max_concurrency": 2}
         )
         curate(other, progress=False)
-    assert content(one.out) == content(other.out)
+    assert digests(one.out) == digests(other.out)
 
 
 def test_answers_survive_the_folder_and_are_not_paid_for_again(recipe):
@@ -145,10 +89,10 @@ def test_answers_survive_the_folder_and_are_not_paid_for_again(recipe):
     with ChatServer() as server:
         config = recipe(server)
         curate(config, progress=False)
-        first, calls = content(config.out), server.calls
+        first, calls = digests(config.out), server.calls
         shutil.rmtree(config.out)
         report = curate(config, cache_only=True, progress=False)
-        assert server.calls == calls and report["run"]["calls"] == 0 and content(config.out) == first
+        assert server.calls == calls and report["run"]["calls"] == 0 and digests(config.out) == first
 
 
 def test_the_limit_of_spending_leaves_named_failures_that_a_later_run_completes(recipe):

@@ -1,32 +1,65 @@
-"""A curation that is killed and started again; one in several processes; and one that grows."""
+"""A curation that is killed at whatever moment and started again; and one that grows."""
 
-import hashlib
 import multiprocessing
 import os
 import random
 import resource
 import signal
 import time
-from importlib.util import find_spec
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
-from case_files import write_cases
-from chat_server import ChatServer
+from case_files import make_case, write_cases
+from chat_server import ChatServer, stage_of
+from curated_folders import answered, asked, digests
 
-from semihv_hf.curation.pipeline.config import CurateConfig
+from semihv_hf.curation.pipeline.config import CurateConfig, DuplicateStage
 from semihv_hf.curation.pipeline.run import curate
-from semihv_hf.files import canonical_json
-from semihv_hf.llm import ResponseCache
-from semihv_hf.llm.keys import hashed_message
+from semihv_hf.data.columns import case_schema
+from semihv_hf.data.schema import Case, case_id
+from semihv_hf.data.shards import write_shards
 
-KILLS = 20
+CASES = {"train": 40, "validation": 12, "test": 8}
+# Four folders, each killed five times on its way; every phase is met in at least two of them.
+FOLDERS = [
+    ("duplicates", "classification", "generation", "blocks", "shards"),
+    ("classification", "generation", "blocks", "shards", "tables"),
+    ("duplicates", "classification", "blocks", "shards", "tables"),
+    ("classification", "generation", "generation", "blocks", "tables"),
+]
+KILLS = sum(map(len, FOLDERS))
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory) -> Path:
+    """A folder with three splits; every tenth case shows and says what the one before it does."""
+    folder = tmp_path_factory.mktemp("killed") / "cases"
+    first = 0
+    for split, count in CASES.items():
+        numbers = range(first, first + count)
+        rows = (_case(number, split).row() for number in numbers)
+        write_shards(rows, folder / "data" / "cases", split, case_schema())
+        first += count
+    return folder
+
+
+def _case(number: int, split: str) -> Case:
+    case = make_case(number, split=split)
+    if number % 10 != 9:
+        return case
+    twin = make_case(number - 1, split=split)
+    identity = case_id(case.source, case.source_id, twin.images)
+    return replace(case, id=identity, images=twin.images, texts=twin.texts)
 
 
 def recipe(server, cases, out, **options) -> CurateConfig:
     settings = {"base_url": server.base_url, "model": "m", "timeout": 30.0, "max_concurrency": 8}
-    given = {"block_rows": 5, "classify": {}, "generate": {}, **options}
-    return CurateConfig(cases=str(cases), out=str(out), server=settings, **given)
+    given = {"block_rows": 3, "prices": {"m": {"input": 2.0, "output": 8.0}}, "classify": {}, "generate": {}}
+    return CurateConfig(cases=str(cases), out=str(out), server=settings, **{**given, **options})
 
 
 def in_a_group_of_its_own(config: CurateConfig, options: dict) -> None:
@@ -34,65 +67,91 @@ def in_a_group_of_its_own(config: CurateConfig, options: dict) -> None:
     curate(config, progress=False, **options)
 
 
-def kill_group(process) -> None:
+def end_of(process, *, group: bool) -> bool:
+    """Kills the whole group, or the main process alone, and waits for all; says whether the run was still going on."""
     try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:  # it has not yet made a group of its own
-        process.kill()
+        started = psutil.Process(process.pid).children(recursive=True)
+        (os.killpg if group and os.getpgid(process.pid) == process.pid else os.kill)(process.pid, signal.SIGKILL)
+    except (psutil.NoSuchProcess, ProcessLookupError):
+        started = []
+    process.join()
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert not alive, "processes outlive the run that started them"
+    return process.exitcode == -signal.SIGKILL
 
 
-def digests(folder) -> dict[str, str]:
-    """Every file of the dataset folder, unfinished work aside."""
-    files = (path for path in Path(folder).rglob("*") if path.is_file() and ".curate" not in path.parts)
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+def progress_of(phase: str, out: Path, server, dice: random.Random) -> Callable[[], bool]:
+    """Tells when a run that starts now has come to a random moment of a phase."""
+    started, first, work = time.time_ns(), len(server.bodies), out / ".curate"
+
+    def files(pattern: str) -> int:
+        return sum(_changed(path) > started for path in out.glob(pattern))
+
+    if phase in ("classification", "generation"):
+        wanted = dice.randint(1, 16)
+        return lambda: sum(stage_of(body) == phase for body in server.bodies[first:]) >= wanted
+    if phase == "duplicates":
+        wanted = dice.randint(1, 3)
+        return lambda: sum(_changed(path) > started for path in work.glob("duplicates/**/*")) >= wanted
+    if phase == "blocks":
+        wanted = dice.randint(1, 3)
+        return lambda: files(".curate/blocks/0*") >= wanted
+    if phase == "shards":
+        wanted = dice.randint(1, 6)
+        return lambda: files("data/*/*.parquet") >= wanted or files("data/*/.*") > wanted
+    name = dice.choice(["failures.parquet", "skipped.parquet", "README.md", "curate_report.json"])
+    return lambda: files(name) > 0
 
 
-def logged(config) -> set[str]:
-    """What the answers that are on the disk were given to."""
-    if not config.answers_folder.exists():
-        return set()
-    with ResponseCache(config.answers_folder, read_only=True) as cache:
-        return {cache.entry(key)["request"]["messages_sha256"] for key in cache.keys()}
-
-
-def asked(bodies) -> set[str]:
-    hashed = ([hashed_message(message) for message in body["messages"]] for body in bodies)
-    return {hashlib.sha256(canonical_json(one).encode("utf-8", "surrogatepass")).hexdigest() for one in hashed}
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:  # it was renamed just now
+        return 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{}, {"workers": 2}], ids=["one process", "two worker processes"])
-def test_killed_at_20_random_moments_the_folder_is_the_same_and_no_answer_is_asked_for_twice(tmp_path, options):
-    # A server process that has imported everything forks the runs: most kills meet the work, not the imports.
+@pytest.mark.parametrize(
+    ("options", "group"),
+    [({}, True), ({"workers": 2}, True), ({"workers": 2}, False)],
+    ids=["one process", "two workers, all killed", "two workers, only the main process killed"],
+)
+def test_killed_at_20_random_moments_the_folder_is_the_same_and_no_answer_is_asked_for_twice(
+    cases, tmp_path, options, group
+):
+    # A server process that has imported everything forks the runs: they start at once.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["semihv_hf.curation.pipeline.run", "datasets", "openai", "pyarrow.parquet"])
-    cases = write_cases(tmp_path / "cases", 120)
-    rng = random.Random(5)
-    with ChatServer(latency=lambda text: 0.2 + 0.2 * random.random()) as server:
-        undisturbed = recipe(server, cases, tmp_path / "one" / "out")
-        curate(undisturbed, progress=False)
-        killed = recipe(server, cases, tmp_path / "two" / "out")
-        moments = []
-        for _ in range(KILLS):
-            before, first = logged(killed), len(server.bodies)
-            process = context.Process(target=in_a_group_of_its_own, args=(killed, options))
-            process.start()
-            process.join(rng.uniform(0.3, 1.5))
-            if process.is_alive():
-                kill_group(process)
-                moments.append(len(server.bodies))
-            process.join()
-            time.sleep(0.3)  # workers end with their main process, but not in the same instant
-            assert not asked(server.bodies[first:]) & before
-        assert len(moments) >= 10, "the runs were over before they were killed"
-        before, first = logged(killed), len(server.bodies)
-        process = context.Process(target=in_a_group_of_its_own, args=(killed, options))
-        process.start()
-        process.join(300)
-        assert process.exitcode == 0
-        assert not asked(server.bodies[first:]) & before
-    expected = digests(undisturbed.out)
-    assert len(expected) >= 8 and digests(killed.out) == expected
+    context.set_forkserver_preload(
+        ["semihv_hf.curation.pipeline.run", "semihv_hf.curation.near_duplicates", "openai", "pyarrow.parquet"]
+    )
+    dice = random.Random(len(options) + group)
+    met: Counter[str] = Counter()
+    stage = {"duplicates": DuplicateStage()}
+    with ChatServer(latency=lambda text: 0.02 + 0.04 * random.random()) as server:
+        undisturbed = recipe(server, cases, tmp_path / "undisturbed" / "out", **stage)
+        report = curate(undisturbed, progress=False)
+        expected = digests(undisturbed.out)
+        assert report["left_out"] and not report["failures"] and len(expected) >= 3 * 3 + 8
+        for number, phases in enumerate(FOLDERS):
+            config = recipe(server, cases, tmp_path / str(number) / "out", **stage)
+            for phase in (*phases, None):
+                before, first = answered(config), len(server.bodies)
+                there = None if phase is None else progress_of(phase, Path(config.out), server, dice)
+                process = context.Process(target=in_a_group_of_its_own, args=(config, options))
+                process.start()
+                if there is None:
+                    process.join(300)
+                    assert process.exitcode == 0
+                else:
+                    while process.is_alive() and not there():
+                        time.sleep(0.0005)
+                    met[phase] += end_of(process, group=group)
+                sent = {asked(body) for body in server.bodies[first:]}
+                assert not sent & before, f"asked again after a kill at {phase}"
+            assert digests(config.out) == expected, f"folder {number}, killed at {phases}"
+            assert not (Path(config.out) / ".curate").exists()
+    print(f"{KILLS} kills, of which met a living run: {dict(met)}")
+    assert KILLS == 20 and met.total() >= 10 and all(met[phase] for phases in FOLDERS for phase in phases), met
 
 
 def peak_of(config: CurateConfig, told) -> None:
@@ -125,17 +184,3 @@ class Forgetful(list):
 
     def append(self, item) -> None:
         """Keeps nothing."""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(find_spec("ray") is None, reason="the engine ray needs Ray Data: pip install 'semihv-hf[ray]'")
-def test_ray_and_several_processes_write_the_same_bytes(tmp_path):
-    cases = write_cases(tmp_path / "cases", 24)
-    with ChatServer() as server:
-        configs = {name: recipe(server, cases, tmp_path / name / "out") for name in ("one", "several", "ray")}
-        curate(configs["one"], progress=False)
-        curate(configs["several"], workers=2, progress=False)
-        report = curate(configs["ray"], engine="ray", workers=2, progress=False)
-    assert report["run"]["rows"] == 24
-    expected = digests(configs["one"].out)
-    assert digests(configs["several"].out) == expected and digests(configs["ray"].out) == expected

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import openai
@@ -119,7 +120,7 @@ def test_a_server_that_bears_little_is_given_little_and_every_row_is_answered():
         return [(result, client.limit) async for result in client.stream(request(str(n)) for n in range(120))]
 
     with FaultServer(bears=3, latency=lambda text: 0.01) as server:
-        client = client_of(server, max_concurrency=16, max_retries=6)
+        client = client_of(server, max_concurrency=16, max_retries=30)  # on a busy machine a row may be unlucky often
         results = asyncio.run(ask(client))
         assert len(results) == 120 and all(result.failure is None for result, _ in results)
         turned_away = server.injected["429"]
@@ -371,6 +372,16 @@ def test_a_proxy_from_the_environment_is_not_used_for_this_machine(monkeypatch):
             monkeypatch.delenv(name, raising=False)
         assert ask(server, [request()])[0].failure is None
         assert (server.calls, proxy.calls) == (1, 0)
+
+
+def test_a_repeat_is_another_sample_with_the_next_seed():
+    rows = [request("one"), replace(request("one"), repeat=1), replace(request("one"), repeat=2)]
+    with FaultServer() as server:
+        client = client_of(server, seed=7, temperature=0.5, max_concurrency=1)
+        assert all(result.failure is None for result in client.run(rows, progress=False))
+        unseeded = client_of(server, seed=None, temperature=0.5)
+        assert unseeded.run(rows[1:2], progress=False)[0].failure is None
+    assert [body.get("seed") for body in server.bodies] == [7, 8, 9, None]
 
 
 CTRL_C = """

@@ -66,7 +66,7 @@ def verdicts(metric, server, answers, reference, **options):
         model="rubric-1",
         **options,
     )["rows"]
-    return [{name: value for name, value in row.items() if name not in ("row", "case_id")} for row in rows]
+    return [{name: value for name, value in row.items() if name not in ("row", "case_id", "length")} for row in rows]
 
 
 @pytest.mark.parametrize(
