@@ -36,6 +36,10 @@ def index(
     case_images: Annotated[
         Literal["first", "all"], typer.Option(help="Which images of a case are searched.")
     ] = "first",
+    case_texts: Annotated[
+        Literal["expert", "stated"],
+        typer.Option(help="What people wrote; or also, where they wrote nothing, what sources state (modality: MRI)."),
+    ] = "expert",
     encoder: Annotated[
         str, typer.Option(help="minilm, thumbnail, a folder, a Hub id, or TEXT+IMAGE of these.")
     ] = "minilm+thumbnail",
@@ -71,7 +75,7 @@ def index(
         build_index,
     )
 
-    corpora = [CasesFolder(folder, images=case_images) for folder in cases or []]
+    corpora = [CasesFolder(folder, images=case_images, texts=case_texts) for folder in cases or []]
     if guidelines == "default":
         corpora.insert(0, OpenMedicine(cache_dir=cache_dir))
     elif guidelines != "none":

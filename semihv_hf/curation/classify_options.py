@@ -11,6 +11,7 @@ from semihv_hf.errors import SemiHVError, first_line
 PROMPT = "classify"
 FILE = Path(__file__).parent / "prompts" / f"{PROMPT}.jinja"
 _PROVIDERS = ("openai", "local")
+OUTPUTS = ("schema", "headings")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class ClassifyOptions:
         most_images (`int`, *optional*, defaults to 4): images of a case in a request, at least 1; of more, some that
             are spread evenly, the first and the last among them.
         most_words (`int`, *optional*, defaults to 300): words of each caption, at least 1.
+        output (`str`, *optional*, defaults to `"schema"`): `"schema"`, or `"headings"` to ask for lines such as
+            `modality: ct` where a model is too small for JSON. Of a single label the class alone is read, too.
         prompt ([`Prompts`], `str` or `Path`, *optional*): a template of one's own, instead of
             `prompts/classify.jinja`.
 
@@ -50,6 +53,7 @@ class ClassifyOptions:
     provider: str | None = None
     most_images: int = 4
     most_words: int = 300
+    output: str = "schema"
     prompt: Prompts | str | Path | None = None
 
     def __post_init__(self):
@@ -68,7 +72,7 @@ class ClassifyOptions:
         share = self.check_share
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
             raise SemiHVError(f"check_share is {share!r}.", "Give a share from 0 to 1.")
-        for name, known in (("detail", DETAILS), ("provider", (None, *_PROVIDERS))):
+        for name, known in (("detail", DETAILS), ("provider", (None, *_PROVIDERS)), ("output", OUTPUTS)):
             if getattr(self, name) not in known:
                 shown = ", ".join(one for one in known if one)
                 raise SemiHVError(f"The {name} {getattr(self, name)!r} is unknown.", f"Known are {shown}.")
@@ -94,7 +98,7 @@ class ClassifyOptions:
         from semihv_hf.curation.generation.fencing import fence_for, inert
 
         safe = [inert(caption) for caption in captions]
-        values = {"names": names, "shown": shown, "captions": safe, "fence": fence_for(safe)}
+        values = {"names": names, "shown": shown, "captions": safe, "fence": fence_for(safe), "output": self.output}
         return self.prompt.render(PROMPT, values)
 
 
@@ -115,8 +119,8 @@ def _checked(text: str, path: str) -> Prompts:
     try:
         prompts.version(PROMPT)
         for names in (LABELS, *((name,) for name in LABELS)):
-            for shown, captions in ((1, []), (2, ["a caption"])):
-                values = {"names": names, "shown": shown, "captions": captions, "fence": "~~~~~"}
+            for shown, captions, output in ((1, [], OUTPUTS[0]), (2, ["a caption"], OUTPUTS[1])):
+                values = {"names": names, "shown": shown, "captions": captions, "fence": "~~~~~", "output": output}
                 system, user = prompts.render(PROMPT, values)
                 if not system or not user or any(caption not in user for caption in captions):
                     raise SemiHVError(f"The prompt {path} lacks its captions or a block.", "Begin from the package's.")

@@ -4,6 +4,7 @@ The JSON schemas name every class, so that a server which enforces schemas can a
 that does not, the known other spellings of a class are read, too.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ from semihv_hf.data.schema import LABELS
 from semihv_hf.errors import SemiHVError
 
 _LONGEST_KEYWORD = 80
+_LINE = re.compile(r"(?im)^[\s>*#-]*(topic|modality|body[ _]part)s?[\s*]*:[\s*]*(.*?)[\s*]*$")
 
 
 def _spelled(read: Callable[[str], str | None]) -> BeforeValidator:
@@ -106,6 +108,36 @@ def reply_shape(names: Sequence[str]) -> type[BaseModel]:
     if shape is None or set(names) - set(LABELS):
         raise SemiHVError(f"No reply has the labels {list(names)!r}.", f"Known are: {', '.join(LABELS)}.")
     return shape
+
+
+def read_lines(text: str, names: Sequence[str]) -> BaseModel:
+    """Reads a reply of lines such as `modality: ct` as the shape that a schema would have brought.
+
+    Args:
+        text (`str`): the reply; one that is JSON after all is read as JSON.
+        names (`Sequence[str]`): the labels that were asked for. Of one, a reply of a single line is its value.
+
+    Returns:
+        `pydantic.BaseModel`: see [`reply_shape`].
+
+    Raises:
+        `ValueError`: a label is missing, named twice with two values, or no class.
+    """
+    from semihv_hf.llm.structured import parse_reply
+
+    shape = reply_shape(names)
+    if text.lstrip().startswith(("{", "```")):
+        return parse_reply(text, shape, "text")
+    found: dict[str, str] = {}
+    for name, value in _LINE.findall(text):
+        name = name.lower().replace(" ", "_")
+        if found.setdefault(name, value) != value:
+            raise ValueError(f"it names two values of {name}")
+    if not found and len(names) == 1 and len(text.strip().splitlines()) == 1:
+        found = {names[0]: text.strip()}
+    if missing := [name for name in names if not found.get(name)]:
+        raise ValueError(f"it has no line {missing[0]}")
+    return shape.model_validate({name: found[name] for name in names})
 
 
 def value_of(reply: BaseModel, name: str) -> str:

@@ -6,7 +6,7 @@ or earlier where they are large. Both depend on the rows alone, so the same rows
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -105,28 +105,47 @@ def write_shards(
     """
     import pyarrow
 
+    def groups(shard: Iterable[Mapping[str, Any]]) -> Iterator["pyarrow.Table"]:
+        cutter = Cutter(ROW_GROUP_BYTES, ROW_GROUP)
+        for _, group in groupby(shard, key=lambda row: cutter.place(row_bytes(row))):
+            yield pyarrow.Table.from_pylist(list(group), schema=schema)
+
+    cutter = Cutter(SHARD_BYTES, SHARD_ROWS)
+    shards = groupby(rows, key=lambda row: cutter.place(row_bytes(row)))
+    return write_grouped((groups(shard) for _, shard in shards), folder, split, schema)
+
+
+def write_grouped(
+    shards: Iterable[Iterable["pyarrow.Table"]], folder: str | Path, split: str, schema: "pyarrow.Schema"
+) -> list[dict[str, Any]]:
+    """Writes shards whose row groups are made already.
+
+    Args:
+        shards (`Iterable[Iterable[pyarrow.Table]]`): the row groups of each shard; each is gone through before the
+            next is asked for.
+        folder (`str` or `pathlib.Path`): the folder of the config.
+        split (`str`): the split.
+        schema (`pyarrow.Schema`): the columns.
+
+    Returns:
+        `list[dict]`: see [`write_shards`].
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    cutter = Cutter(SHARD_BYTES, SHARD_ROWS)
     parts: list[dict[str, Any]] = []
     try:
-        for index, shard in groupby(rows, key=lambda row: cutter.place(row_bytes(row))):
-            groups = Cutter(ROW_GROUP_BYTES, ROW_GROUP)
-            tables = (
-                pyarrow.Table.from_pylist(list(group), schema=schema)
-                for _, group in groupby(shard, key=lambda row, cut=groups: cut.place(row_bytes(row)))
-            )
+        for index, tables in enumerate(shards):
             parts.append(write_shard(folder / f".{split}-{index:05d}.{os.getpid()}.part", tables, schema))
-        shards = []
+        written = []
         for index, part in enumerate(parts):
             name = shard_name(split, index, len(parts))
             os.replace(folder / part["file"], folder / name)
-            shards.append({**part, "file": name})
+            written.append({**part, "file": name})
     finally:
         for part in parts:
             (folder / part["file"]).unlink(missing_ok=True)
     sync_folder(folder)
-    return shards
+    return written
 
 
 def write_shard(path: str | Path, groups: Iterable["pyarrow.Table"], schema: "pyarrow.Schema") -> dict[str, Any]:

@@ -16,7 +16,7 @@ from semihv_hf.curation.pipeline.run import curate  # noqa: E402
 from semihv_hf.curation.retrieval import CasesFolder, build_index  # noqa: E402
 from semihv_hf.data.columns import case_schema  # noqa: E402
 from semihv_hf.data.licences import is_local_url  # noqa: E402
-from semihv_hf.data.schema import Case, Text  # noqa: E402
+from semihv_hf.data.schema import Case, Text, case_id  # noqa: E402
 from semihv_hf.data.shards import write_shards  # noqa: E402
 from semihv_hf.errors import SemiHVError  # noqa: E402
 
@@ -26,6 +26,10 @@ WITHHELD = "mimic_cxr"  # may be used, and may not be sent
 def write(folder: Path, cases: list[Case]) -> Path:
     write_shards((case.row() for case in cases), folder / "data" / "cases", "train", case_schema())
     return folder
+
+
+def with_images(case: Case, images: list[bytes], texts: list[Text]) -> Case:
+    return replace(case, id=case_id(case.source, case.source_id, images), images=images, texts=texts)
 
 
 def elsewhere(server) -> str:
@@ -74,22 +78,21 @@ def test_where_no_source_may_be_sent_the_run_ends_in_one_line_without_a_call(rec
 
 
 def test_evidence_that_may_not_be_sent_keeps_the_case_that_it_was_found_for_from_being_sent(recipe, tmp_path):
-    shown = [retrieval_models.drawn(number) for number in range(3)]
-    known = replace(make_case(90, source=WITHHELD), images=[shown[0]], texts=[Text("report", "a large mass", "human")])
+    shown = retrieval_models.drawn(0)
+    known = with_images(make_case(90, source=WITHHELD), [shown], [Text("report", "a large mass", "human")])
     corpus = write(tmp_path / "corpus", [known])
     encoder = f"{retrieval_models.write_bert(tmp_path / 'bert')}+thumbnail"
     build_index(tmp_path / "index", [CasesFolder(corpus)], encoder)
-    unannotated = replace(make_case(0), images=[shown[0]], texts=[])
-    annotated = make_case(1)
+    unannotated = with_images(make_case(0), [shown], [])
     stage = RetrieveStage(index=str(tmp_path / "index"), k={"cases": 1}, floor=-1.0)
     with ChatServer() as server:
-        cases = [unannotated, annotated]
-        config = recipe(elsewhere(server), cases, generate={"tasks": ("qa", "report_qa")}, retrieve=stage)
+        config = recipe(elsewhere(server), [unannotated, make_case(1)], generate={}, retrieve=stage)
         report = curate(config, progress=False)
         [failure] = rows(config.out, "failures.parquet")
         assert (failure["case_id"], failure["kind"], failure["attempts"]) == (unannotated.id, "licence", 0)
         assert failure["task"] == "report_qa" and WITHHELD in failure["detail"]
-        assert server.calls == report["answers"] == 1 and "mass" not in texts(server.bodies[0])
+        assert server.calls == report["answers"] == 2
+        assert not any("a large mass" in texts(body) for body in server.bodies)
 
         here = config.changed(server={**config.server, "base_url": server.base_url}, out=str(tmp_path / "here"))
         assert not curate(here, progress=False)["failures"]

@@ -213,7 +213,8 @@ class _Making:
         texts = [f"{item['role']}\n{message_text(item)}" for item in messages]
         return [
             Record(
-                id=content_id(case.id, self.task, task, self.version, *texts, *images),
+                # The images that are shown are told by their places: the case's id is made of all its images.
+                id=content_id(case.id, self.task, task, self.version, *texts, *map(str, self.shown.images)),
                 case_id=case.id,
                 source=case.source,
                 source_id=case.source_id,

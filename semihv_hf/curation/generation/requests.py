@@ -21,6 +21,7 @@ from semihv_hf.curation.generation.material import (
 )
 from semihv_hf.curation.generation.scenarios import scenario_of
 from semihv_hf.curation.generation.tasks import TASKS, missing, pair_range
+from semihv_hf.curation.prepared_images import PreparedImages
 from semihv_hf.data.schema import Case, Evidence, Text
 from semihv_hf.errors import SemiHVError
 
@@ -91,6 +92,7 @@ def generation_request(
     evidence_images: Mapping[str, Sequence[bytes]],
     settings: ServerSettings,
     options: GenerationOptions,
+    images: PreparedImages | None = None,
 ) -> ChatRequest | Failure:
     """Makes the request of a task for a case.
 
@@ -102,6 +104,7 @@ def generation_request(
             cannot be read is left out.
         settings ([`ServerSettings`]): the server, for the size of images.
         options ([`GenerationOptions`]): the options.
+        images ([`PreparedImages`], *optional*): the case's images, shared with its other requests.
 
     Returns:
         [`ChatRequest`] or [`Failure`]: the request; a failure of kind `"image"` where an image of the case itself
@@ -117,7 +120,7 @@ def generation_request(
     if lacks := missing(task, case, options):
         raise SemiHVError(f"The case {case.id} has no {lacks[0]} for the task {task!r}.", "Ask `plan` for its tasks.")
     shown = shown_material(task, case, evidence, options)
-    pictures = _Pictures(settings, options)
+    pictures = _Pictures(settings, options, images or PreparedImages())
     own = []
     for index in shown.images:
         part = pictures.part(case.images[index])
@@ -244,18 +247,17 @@ class _Fences:
 class _Pictures:
     """The images of a request, in the order in which they were prepared; the text says where each stands."""
 
-    def __init__(self, settings: ServerSettings, options: GenerationOptions):
+    def __init__(self, settings: ServerSettings, options: GenerationOptions, prepared: PreparedImages):
         from semihv_hf.data.licences import is_local_url
 
         self.provider = options.provider or ("local" if is_local_url(settings.base_url) else "openai")
         self.detail, self.longest = options.detail, options.longest
+        self.prepared = prepared
         self.parts: list[dict] = []
         self.marker = None
 
     def part(self, data: bytes) -> dict | Failure:
-        from semihv_hf.llm.images import image_part
-
-        return image_part(data, detail=self.detail, longest=self.longest, provider=self.provider)
+        return self.prepared.part(data, detail=self.detail, longest=self.longest, provider=self.provider)
 
     def place(self, part: dict) -> str:
         self.parts.append(part)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from semihv_hf.llm.keys import content_key
 from semihv_hf.llm.types import ChatRequest, ChatResult, Failure
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 _STAGES = ("labels", "texts")
 
 
-def answer_by_batch(job: Job, tools: Tools, bar: ProgressBar) -> Job:
+def answer_by_batch(job: Job, tools: Tools, bar: ProgressBar) -> tuple[Job, dict[str, Any]]:
     """Fills the cache with what the run will ask, at the batch price.
 
     Batches go through their requests several times, so each case is read, and its requests are made, several times.
@@ -35,7 +35,7 @@ def answer_by_batch(job: Job, tools: Tools, bar: ProgressBar) -> Job:
         bar ([`ProgressBar`]): is told the stages.
 
     Returns:
-        [`Job`]: the same, which now asks nobody.
+        `tuple[Job, dict]`: the same, which now asks nobody, and what was spent ([`Budget.summary`]).
     """
     from semihv_hf.llm.batch import BatchRunner
     from semihv_hf.llm.cache import ResponseCache
@@ -55,7 +55,15 @@ def answer_by_batch(job: Job, tools: Tools, bar: ProgressBar) -> Job:
 
             report = runner.run(requests)
             logger.info("%s by batch: %s", name, report.report())
-    return replace(job, cache_only=True)
+        unanswered = _unanswered_by_batch(cache)
+    return replace(job, cache_only=True, unanswered=unanswered), purse.summary()
+
+
+def _unanswered_by_batch(cache: ResponseCache) -> dict[str, Failure]:
+    """Why there is no answer, the last time that it was asked for."""
+    found = {row["key"]: Failure(**row["failure"]) for row in cache.failures() if row["key"] not in cache}
+    # A call that was cut off by the end of a run says nothing of this one.
+    return {key: failure for key, failure in found.items() if failure.kind != "cache_miss"}
 
 
 def batch_requests(job: Job, tools: Tools, cache: ResponseCache, stage: int) -> Iterator[ChatRequest]:

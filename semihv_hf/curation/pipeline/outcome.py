@@ -29,6 +29,7 @@ class Outcome:
         answers (`int`): how many answers it has.
         usage ([`Usage`]): what these used when they were asked.
         evidence (`list[Evidence]`): what was retrieved, for the preview.
+        evidence_images (`Mapping[str, list[bytes]]`): the images of similar cases by `Evidence.id`, for the preview.
         prompts (`list[tuple[str, ChatRequest, ChatResult]]`): stage or task, request and result, for the preview.
     """
 
@@ -43,6 +44,7 @@ class Outcome:
     answers: int = 0
     usage: Usage = Usage(cost_usd=0.0)
     evidence: list[Evidence] = field(default_factory=list)
+    evidence_images: Mapping[str, list[bytes]] = field(default_factory=dict)
     prompts: list[tuple[str, ChatRequest, ChatResult]] = field(default_factory=list)
 
     def fail(self, stage: str, failure: Failure, task: str = "") -> None:

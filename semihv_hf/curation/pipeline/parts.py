@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from .worker import Search
 if TYPE_CHECKING:
     from semihv_hf.data.attestations import Attestation
     from semihv_hf.llm.budget import Budget
+    from semihv_hf.llm.types import Failure
 
 DUPLICATES = "duplicates"
 
@@ -38,6 +39,7 @@ class Job:
         duplicates (`pathlib.Path`, *optional*): what the search for duplicates wrote.
         cache_only (`bool`): ask nobody.
         pending (`int`, *optional*): cases among which several processes divide the budget; 0 for one process.
+        unanswered (`Mapping[str, Failure]`, *optional*): why a batch gave no answer, by the key of the request.
     """
 
     config: CurateConfig
@@ -46,6 +48,7 @@ class Job:
     duplicates: Path | None
     cache_only: bool
     pending: int = 0
+    unanswered: Mapping[str, Failure] = field(default_factory=dict)
 
 
 def open_tools(job: Job, *, keep_prompts: bool = False) -> Tools:
@@ -224,7 +227,7 @@ def made_of(job: Job, tools: Tools) -> dict[str, Any]:
         "cases": {"rows": job.cases.rows, "digest": job.cases.digest},
         **_without_paths(job.config.content(), files),
         "index": getattr(tools.retriever, "fingerprint", None),
-        "duplicates_found": None if job.duplicates is None else _known_by(job.duplicates),
+        "duplicates_found": None if job.duplicates is None else _found_in(job.duplicates),
         "files": files,
         "code": _code(),
     }
@@ -256,6 +259,15 @@ def _known_by(path: Path) -> str:
     for one in sorted(path.rglob("*")):
         if one.is_file():
             digest.update(f"{one.relative_to(path)} {file_sha256(one)}\n".encode())
+    return digest.hexdigest()
+
+
+def _found_in(folder: Path) -> str:
+    """What a search for duplicates found, by its content: neither its cache of signatures nor what a kill left."""
+    digest = hashlib.sha256()
+    for one in sorted(folder.iterdir()):
+        if one.is_file() and not one.name.startswith("."):
+            digest.update(f"{one.name} {file_sha256(one)}\n".encode())
     return digest.hexdigest()
 
 

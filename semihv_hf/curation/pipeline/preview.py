@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 PAGE = "preview.html"
 _ESTIMATED_FROM = 100  # cases; more would hardly change what they come to on average
-_THUMBNAIL = 320
+_THUMBNAIL = 480
+_MOST_IMAGES = 6  # of a case
+_MOST_EVIDENCE_IMAGES = 4  # of a similar case
+_FOLDED = 700  # characters; what is longer is shown when it is unfolded
 
 
 def estimate(job: Job, bar: ProgressBar) -> dict[str, Any]:
@@ -126,9 +129,10 @@ def _write(path: Path, told: dict[str, Any], outcomes: Sequence[Outcome], job: J
     )
     template = environment.get_template("preview.html.jinja")
     settings = job.config.settings()
+    shown = {"told": told, "model": settings.model, "server": settings.shown_url, "folded": _FOLDED}
     cards = (_card(outcome) for outcome in outcomes)
     with atomic_file(path) as file:  # piece by piece: a page of a thousand cases is large
-        for piece in template.generate(told=told, cards=cards, model=settings.model, server=settings.shown_url):
+        for piece in template.generate(cards=cards, names=[outcome.source for outcome in outcomes], **shown):
             file.write(piece)
 
 
@@ -140,11 +144,11 @@ def _card(outcome: Outcome) -> dict[str, Any]:
         "source": outcome.source,
         "source_id": outcome.source_id,
         "left_out": outcome.left_out,
-        "images": [_thumbnail(data) for data in (case.images if case else ())[:6]],
+        "images": [_thumbnail(data) for data in (case.images if case else ())[:_MOST_IMAGES]],
         "texts": [(text.role, text.annotation, text.text) for text in (case.texts if case else ())],
         "facts": [(fact.name, fact.value) for fact in (case.facts if case else ())],
         "labels": case.labels if case else [],
-        "evidence": outcome.evidence,
+        "evidence": [(item, _shown_images(outcome.evidence_images.get(item.id, ()))) for item in outcome.evidence],
         "prompts": [_prompt(name, request, result) for name, request, result in outcome.prompts],
         "records": [
             {
@@ -159,10 +163,13 @@ def _card(outcome: Outcome) -> dict[str, Any]:
 
 
 def _prompt(name: str, request: ChatRequest, result: Any) -> dict[str, Any]:
+    messages = [(message["role"], _parts(message["content"])) for message in request.messages]
     return {
         "name": name,
         "version": request.prompt_version,
-        "messages": [(message["role"], _parts(message["content"])) for message in request.messages],
+        "messages": messages,
+        "words": sum(len(value.split()) for _, parts in messages for kind, value in parts if kind == "text"),
+        "images": sum(kind == "image" for _, parts in messages for kind, _ in parts),
         "answer": result.text,
         "failure": result.failure if result.failure is not None and result.failure.kind != "cache_miss" else None,
         "schema": None if request.schema is None else request.schema.__name__,
@@ -176,6 +183,10 @@ def _parts(content: Any) -> list[tuple[str, str]]:
     return [
         ("text", part["text"]) if part["type"] == "text" else ("image", part["image_url"]["url"]) for part in content
     ]
+
+
+def _shown_images(images: Sequence[bytes]) -> list[str]:
+    return [_thumbnail(data) for data in images[:_MOST_EVIDENCE_IMAGES]]
 
 
 def _thumbnail(data: bytes) -> str:

@@ -10,15 +10,16 @@ from semihv_hf.data.building.report import content_digest
 from semihv_hf.data.columns import case_schema, record_schema
 from semihv_hf.data.configs import CASES, CONFIGS
 from semihv_hf.data.schema import SPLITS
-from semihv_hf.data.shards import write_shard, write_shards
+from semihv_hf.data.shards import write_shard
 from semihv_hf.errors import SemiHVError
 from semihv_hf.files import write_json, write_text
 from semihv_hf.packages import file_sha256
 
 from .config import STAGES
+from .from_blocks import write_from_blocks
 from .outcome import Tally
 from .parts import Job
-from .state import CARD, MANIFEST, REPORT, SIDE_TABLES, block_index, block_path, block_rows, side_schema
+from .state import CARD, MANIFEST, REPORT, SIDE_TABLES, block_index, block_path, side_schema
 
 if TYPE_CHECKING:
     import pyarrow
@@ -51,8 +52,8 @@ def assemble(job: Job, made_of: Mapping[str, Any], tools: Any, progress: Any) ->
     wanted = [(config, split) for config in CONFIGS for split in SPLITS if f"{config}/{split}" in present]
     progress.begin("writing shards", len(wanted))
     for config, split in wanted:
-        shards.setdefault(config, {})[split] = write_shards(
-            _rows(paths, config, split), out / "data" / config, split, _schema(config)
+        shards.setdefault(config, {})[split] = write_from_blocks(
+            paths, out / "data" / config, config, split, case_schema() if config == CASES else record_schema()
         )
         progress.advance()
     _remove_others(out, shards)
@@ -69,15 +70,6 @@ def assemble(job: Job, made_of: Mapping[str, Any], tools: Any, progress: Any) ->
     }
     write_json(out / MANIFEST, manifest)  # last of all: a folder without it is an unfinished curation
     return report
-
-
-def _schema(config: str) -> Any:
-    return case_schema() if config == CASES else record_schema()
-
-
-def _rows(paths: Sequence[Path], config: str, split: str) -> Iterator[dict[str, Any]]:
-    for path in paths:
-        yield from block_rows(path, config, split)
 
 
 def _remove_others(out: Path, shards: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> None:

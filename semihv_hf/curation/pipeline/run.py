@@ -99,11 +99,13 @@ def curate(
         preflight(job, tools)
         take_up(target, fingerprint, overwrite=overwrite)
         sweep(work)
+        pieces: list[dict[str, Any]] = []
         if batch:
             from .batched import answer_by_batch
 
-            job = answer_by_batch(job, tools, bar)
-        pieces = _do(job, [b.number for b in cases.blocks if not is_done(work, b.number)], engine, workers, bar)
+            job, spending = answer_by_batch(job, tools, bar)
+            pieces.append({"rows": 0, "calls": 0, "spending": spending})
+        pieces += _do(job, [b.number for b in cases.blocks if not is_done(work, b.number)], engine, workers, bar)
         report = assemble(job, fingerprint, tools, bar)
         clear(target, keep=bool(report["failures"]))
     return {**report, "run": _told(started, pieces)}

@@ -109,7 +109,8 @@ async def asking(
                 client = ChatClient(tools.settings, cache=cache, client=api, **common)
 
                 async def ask(requests: Sequence[ChatRequest]) -> list[ChatResult]:
-                    return await asyncio.gather(*(_one(client, request) for request in requests))
+                    done = {result.id: result async for result in client.stream(requests)}
+                    return [_with_reason(done[request.id], job) for request in requests]
 
                 def done(rows: Iterable[Row]) -> AsyncIterator[tuple[Block, int, Outcome]]:
                     return _outcomes(iter(rows), replace(tools, go_on=go_on), ask, worker, job)
@@ -129,10 +130,10 @@ async def _api(job: Job, tools: Tools) -> AsyncIterator[Any]:
         yield api
 
 
-async def _one(client: ChatClient, request: ChatRequest) -> ChatResult:
-    async for result in client.stream([request]):
-        return result
-    raise RuntimeError(f"no result came for the request {request.id!r}")
+def _with_reason(result: ChatResult, job: Job) -> ChatResult:
+    """What was asked by batch and is not in the cache has failed there, for a reason."""
+    missed = result.failure is not None and result.failure.kind == "cache_miss"
+    return replace(result, failure=job.unanswered.get(result.key, result.failure)) if missed else result
 
 
 async def _outcomes(

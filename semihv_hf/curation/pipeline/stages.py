@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from semihv_hf.curation.prepared_images import PreparedImages
+from semihv_hf.data.building.blocks import plain_row
 from semihv_hf.data.building.failures import is_fatal
 from semihv_hf.data.checks import validate_case, validate_record
 from semihv_hf.data.licences import may_write
@@ -80,7 +82,8 @@ async def curate_case(row: Mapping[str, Any], tools: Tools, ask: Ask, work: Work
     if case is None or _is_dropped(case, tools, outcome):
         return outcome
     outcome.case = case
-    if not await _classified(case, tools, outcome, ask, work) or tools.generate is None:
+    pictures = PreparedImages()
+    if not await _classified(case, pictures, tools, outcome, ask, work) or tools.generate is None:
         return outcome
     stage = "generate"
     try:
@@ -94,6 +97,8 @@ async def curate_case(row: Mapping[str, Any], tools: Tools, ask: Ask, work: Work
         wanted = any(TASKS[task].evidence for task in tasks)
         evidence, images = await _evidence(case, tools, work) if wanted else ([], {})
         outcome.evidence = evidence
+        if tools.keep_prompts:
+            outcome.evidence_images = images
         if (refusal := tools.refusal(sorted({item.source for item in evidence}))) is not None:
             outcome.fail("retrieve", Failure("licence", refusal))
             return outcome
@@ -101,7 +106,7 @@ async def curate_case(row: Mapping[str, Any], tools: Tools, ask: Ask, work: Work
         _must_be_this_case(error)
         outcome.fail(stage, Failure("internal", first_line(error)))
         return outcome
-    await _generate(case, tasks, (evidence, images), tools, outcome, ask, work)
+    await _generate(case, tasks, (evidence, images, pictures), tools, outcome, ask, work)
     return outcome
 
 
@@ -128,7 +133,9 @@ def _must_be_this_case(error: Exception) -> None:
         raise error
 
 
-async def _classified(case: Case, tools: Tools, outcome: Outcome, ask: Ask, work: Worker) -> bool:
+async def _classified(
+    case: Case, pictures: PreparedImages, tools: Tools, outcome: Outcome, ask: Ask, work: Worker
+) -> bool:
     """Labels a case; tells whether all labels that were asked for are there."""
     if tools.classify is None:
         return True
@@ -138,7 +145,7 @@ async def _classified(case: Case, tools: Tools, outcome: Outcome, ask: Ask, work
     try:
         results: list[ChatResult] = []
         try:
-            requests = await work.make(classification_requests, case, tools.settings, tools.classify)
+            requests = await work.make(classification_requests, case, tools.settings, tools.classify, pictures)
             results = await _ask(requests, "classify", tools, outcome, ask)
         except CannotAsk as problem:
             failures = [problem.failure]
@@ -167,17 +174,11 @@ async def _generate(
     case: Case, tasks: Sequence[str], found: tuple, tools: Tools, outcome: Outcome, ask: Ask, work: Worker
 ) -> None:
     """All tasks of a case at once; each ends in records, in rejections or in a failure."""
-    requests: dict[str, ChatRequest] = {}
-    for task in tasks:
-        try:
-            made = await work.make(_request, task, case, found, tools)
-        except Exception as error:
-            _must_be_this_case(error)
-            made = Failure("internal", first_line(error))
-        if isinstance(made, Failure):
-            outcome.fail("generate", made, task)
-        else:
-            requests[task] = made
+    made = await work.make(_requests, tasks, case, found, tools)
+    for task, failure in made.items():
+        if isinstance(failure, Failure):
+            outcome.fail("generate", failure, task)
+    requests = {task: request for task, request in made.items() if isinstance(request, ChatRequest)}
     results = await _ask(list(requests.values()), list(requests), tools, outcome, ask)
     for task, result in zip(requests, results):
         if result.failure is not None:
@@ -190,10 +191,18 @@ async def _generate(
             outcome.fail("generate", Failure("internal", first_line(error)), task)
 
 
-def _request(task: str, case: Case, found: tuple, tools: Tools) -> ChatRequest | Failure:
+def _requests(tasks: Sequence[str], case: Case, found: tuple, tools: Tools) -> dict[str, ChatRequest | Failure]:
     from semihv_hf.curation.generation import generation_request
 
-    return generation_request(task, case, *found, tools.settings, tools.generate)
+    evidence, images, pictures = found
+    made: dict[str, ChatRequest | Failure] = {}
+    for task in tasks:
+        try:
+            made[task] = generation_request(task, case, evidence, images, tools.settings, tools.generate, pictures)
+        except Exception as error:
+            _must_be_this_case(error)
+            made[task] = Failure("internal", first_line(error))
+    return made
 
 
 def _add_records(
@@ -204,9 +213,8 @@ def _add_records(
     records, rejected = records_from_reply(task, case, evidence, result, tools.generate)
     known = {record.id for record in outcome.records}
     for record in records:
-        row = record.row()
         try:
-            validate_record(row)
+            validate_record(plain_row(record))
         except SemiHVError as error:  # what a filter should have caught is not written
             outcome.rejected.append({"task": task, "rule": "malformed record", "detail": error.what})
             continue

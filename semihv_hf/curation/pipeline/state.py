@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semihv_hf.data.building.block_file import BlockFile, BlockWriter, is_whole, new_block
-from semihv_hf.data.building.blocks import placed_schema
+from semihv_hf.data.building.blocks import placed_schema, plain_row
 from semihv_hf.data.building.workspace import differences
 from semihv_hf.data.configs import CASES, config_of
+from semihv_hf.data.shards import row_bytes
 from semihv_hf.errors import SemiHVError
 from semihv_hf.files import write_json
 
@@ -166,7 +167,7 @@ class OpenBlock:
         self.missing -= 1
 
     def _placed(self, thing: Any, known: dict[int, dict[str, int]]) -> dict[str, Any]:
-        row = thing.row()
+        row = plain_row(thing)
         row["images"] = [self._place(image, known) for image in thing.images]
         return row
 
@@ -197,7 +198,7 @@ class OpenBlock:
         self._context.__exit__(None, None, None)
         return tally
 
-    def _write(self, config: str, rows: list[dict]) -> dict[str, int]:
+    def _write(self, config: str, rows: list[dict]) -> dict[str, Any]:
         import pyarrow
         import pyarrow.ipc
 
@@ -207,7 +208,9 @@ class OpenBlock:
         with pyarrow.ipc.new_stream(stream, schema) as writer:
             writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
         self._file.write(stream.getvalue())
-        return {"offset": begin, "bytes": self._file.size - begin, "rows": len(rows)}
+        # By these the shards are cut: they follow from the rows alone, so that blocks of another size change nothing.
+        sizes = [row_bytes(row) + sum(image["size"] for image in row["images"]) for row in rows]
+        return {"offset": begin, "bytes": self._file.size - begin, "rows": len(rows), "sizes": sizes}
 
     def drop(self) -> None:
         """Throws away what is there."""
@@ -228,27 +231,6 @@ def side_rows(outcome: Outcome) -> dict[str, list[dict[str, Any]]]:
         "rejected": [{**who, **item} for item in outcome.rejected],
         "skipped": [{name: row[name] for name in SIDE_TABLES["skipped"]} for row in skipped],
     }
-
-
-def block_rows(path: Path, config: str, split: str) -> Iterator[dict[str, Any]]:
-    """The rows of a config and split in a block, with their images.
-
-    Args:
-        path (`pathlib.Path`): the block.
-        config (`str`): the config.
-        split (`str`): the split.
-
-    Yields:
-        `dict`: a row as it is written.
-    """
-    with BlockFile(path) as block:
-        table = block.table(config, split)
-        for batch in () if table is None else table.to_batches(max_chunksize=16):
-            for row in batch.to_pylist():
-                row["images"] = [
-                    {"bytes": block.bytes(place["offset"], place["size"]), "path": None} for place in row["images"]
-                ]
-                yield row
 
 
 def block_index(path: Path) -> dict[str, Any]:
@@ -298,3 +280,5 @@ def sweep(work: Path) -> None:
     for path in [*work.glob("blocks/.*.tmp"), *work.parent.glob(".*.tmp"), *work.parent.glob("data/*/.*")]:
         if path.is_file():
             os.unlink(path)
+    for path in work.glob("duplicates/.scratch-*"):
+        shutil.rmtree(path, ignore_errors=True)

@@ -172,7 +172,10 @@ class _Added:
         """Makes the views and returns what the manifest says about the corpus."""
         if not self.segments:
             left_out = f" ({self.excluded} were excluded)" if self.excluded else ""
-            raise SemiHVError(f"The corpus {self.name} holds no documents{left_out}.", "Check its folder or file.")
+            raise SemiHVError(
+                f"The corpus {self.name} holds no documents{left_out}.",
+                "Check its folder or file; cases count if a person wrote about them (--case-texts stated: all cases).",
+            )
         if self.old and not self.new:
             return self.old
         files = CorpusFiles(self.folder, self.name, {"segments": self.segments})

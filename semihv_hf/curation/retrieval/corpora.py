@@ -11,8 +11,29 @@ from semihv_hf.errors import SemiHVError
 
 # A person wrote or corrected it; what a rule or a model wrote is no expert's finding.
 EXPERT = ("human", "human_edit")
-_COLUMNS = ("id", "source", "source_id", "group", "licence", "images", "texts")
+_COLUMNS = ("id", "source", "source_id", "group", "licence", "images", "texts", "facts")
+# Which texts of a case are searched: what people wrote, or, where they wrote nothing, also what its source states.
+CASE_TEXTS = ("expert", "stated")
 _ROWS_AT_ONCE = 32
+# Facts that a reader learns from; sizes, spacings and links are none.
+STATED = (
+    "modality",
+    "modalities",
+    "body_part",
+    "sequence",
+    "phase",
+    "plane",
+    "view",
+    "window",
+    "stain",
+    "level",
+    "label",
+    "lesion",
+    "finding",
+    "diagnosis",
+    "location",
+    "pathology",
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +93,7 @@ class Corpus(Protocol):
 class CasesFolder:
     """The cases of a folder that `semihv build` or `semihv curate` wrote, searched by findings and images.
 
-    A case without an expert's text is left out: it would give a writer nothing to learn from.
+    A case without such a text is left out: it would give a writer nothing to learn from.
 
     Args:
         folder (`pathlib.Path`): the folder.
@@ -80,12 +101,15 @@ class CasesFolder:
         images (`str`, *optional*, defaults to `"first"`): `"first"`, or `"all"` to make an entry of every image.
         splits (`tuple[str, ...]`, *optional*, defaults to `("train",)`): the splits; evidence from a test split would
             leak what is tested.
+        texts (`str`, *optional*, defaults to `"expert"`): `"expert"` for what people wrote, or `"stated"` to take, of
+            cases about which nobody wrote, the facts that their source states, such as `modality: MRI`.
     """
 
     folder: Path
     name: str = "cases"
     images: str = "first"
     splits: tuple[str, ...] = ("train",)
+    texts: str = "expert"
     headings: bool = False
 
     def documents(self) -> Iterator[Document]:
@@ -94,6 +118,8 @@ class CasesFolder:
 
         if self.images not in ("first", "all"):
             raise SemiHVError(f"Unknown choice of images {self.images!r}.", 'Use "first" or "all".')
+        if self.texts not in CASE_TEXTS:
+            raise SemiHVError(f"Unknown choice of texts {self.texts!r}.", 'Use "expert" or "stated".')
         folder = Path(self.folder)
         if not folder.is_dir():
             raise SemiHVError(f"There is no cases folder {folder}.", "Build one with `semihv build`.")
@@ -114,12 +140,15 @@ class CasesFolder:
 
     def _document(self, row: Mapping[str, Any], file: str, number: int) -> Document:
         pictures = [image["bytes"] for image in row["images"] or []]
+        text = expert_text(row["texts"] or [])
+        if not text and self.texts == "stated":
+            text = stated_text(row["facts"] or [])
         return Document(
             id=row["id"],
             source=row["source"],
             licence=row["licence"],
             title=f"{row['source']} {row['source_id']}",
-            text=expert_text(row["texts"] or []),
+            text=text,
             group=group_key(row["source"], row["group"]),
             images=tuple(pictures if self.images == "all" else pictures[:1]),
             all_images=tuple(image_key(data) for data in pictures),
@@ -138,6 +167,19 @@ def expert_text(texts: Sequence[Mapping[str, Any]]) -> str:
         `str`: the experts' texts in their order, apart by a blank line.
     """
     return "\n\n".join(text["text"].strip() for text in texts if text["annotation"] in EXPERT and text["text"].strip())
+
+
+def stated_text(facts: Sequence[Mapping[str, Any]]) -> str:
+    """What the source of a case states about what is seen.
+
+    Args:
+        facts (`Sequence[Mapping]`): facts as rows, see [`semihv_hf.data.schema.Fact`].
+
+    Returns:
+        `str`: lines such as `"body part: abdomen"`, in the order of the case.
+    """
+    lines = (f"{fact['name'].replace('_', ' ')}: {fact['value']}" for fact in facts if fact["name"] in STATED)
+    return "\n".join(dict.fromkeys(lines))
 
 
 def group_key(source: str, group: str) -> str:

@@ -158,15 +158,24 @@ def _groups(job: Job, plan: ShardPlan, schema: "pyarrow.Schema") -> Iterator["py
             for row in range(first, stop):
                 place = cutter.place(sizes[row])
                 if place != current:
-                    group.append(_with_images(block, table.slice(begin, row - begin), schema))
+                    group.append(with_images(block, table.slice(begin, row - begin), schema))
                     yield pyarrow.concat_tables(group)
                     group, begin, current = [], row, place
-            group.append(_with_images(block, table.slice(begin, stop - begin), schema))
+            group.append(with_images(block, table.slice(begin, stop - begin), schema))
     yield pyarrow.concat_tables(group)
 
 
-def _with_images(block: BlockFile, rows: "pyarrow.Table", schema: "pyarrow.Schema") -> "pyarrow.Table":
-    """Puts the images of rows of a block in place of what says where they lie."""
+def with_images(block: BlockFile, rows: "pyarrow.Table", schema: "pyarrow.Schema") -> "pyarrow.Table":
+    """Puts the images of rows of a block in place of what says where they lie.
+
+    Args:
+        block ([`BlockFile`]): the block.
+        rows (`pyarrow.Table`): some of its rows.
+        schema (`pyarrow.Schema`): the columns of the config.
+
+    Returns:
+        `pyarrow.Table`: the rows as they are written, in one chunk a column.
+    """
     import numpy
     import pyarrow
 

@@ -221,7 +221,7 @@ class _Rows:
     def _checked(self, thing: Case | Record, validate: Callable[[Mapping], None]) -> dict[str, Any] | None:
         problem = self.refused.get(thing.id)
         if problem is None:
-            row = _row(thing)
+            row = plain_row(thing)
             try:
                 validate(row)
             except SemiHVError as error:
@@ -270,9 +270,16 @@ class _Rows:
         return places
 
 
-def _row(thing: Case | Record) -> dict[str, Any]:
+def plain_row(thing: Case | Record) -> dict[str, Any]:
     """A row before it is written. It shares what the case or record holds: copying all of it, as `dataclasses.asdict`
-    does, would take as long as decoding a small image."""
+    does, would take as long as decoding a small image.
+
+    Args:
+        thing ([`Case`] or [`Record`]): it must not change while the row is needed.
+
+    Returns:
+        `dict`: a row as the checks take it; images have no paths.
+    """
     row = dict(vars(thing))
     for name in _DATACLASSES[type(thing)]:
         row[name] = [vars(item) for item in row[name]]

@@ -59,9 +59,14 @@ def modality_of(words: str) -> str | None:
         words (`str`): how a release calls it, for example `"Computed Tomography"`.
 
     Returns:
-        `str` or `None`: `None` where the words name none that is known; it is never guessed.
+        `str` or `None`: `None` where the words name none that is known, or list several; it is never guessed.
     """
     plain = " ".join(words.lower().split())
+    listed = {value for part in re.split(r"[;,|]", plain) if (value := _first_modality(part))}
+    return listed.pop() if len(listed) == 1 else None
+
+
+def _first_modality(plain: str) -> str | None:
     return next((value for pattern, value in _MODALITIES if re.search(pattern, plain)), None)
 
 

@@ -181,6 +181,9 @@ def test_a_wrong_folder_or_part_is_told_what_is_there(release, tmp_path_factory)
         ("Others", None),
         ("Doctor's chart", None),
         ("", None),
+        ("CT; MRI", None),
+        ("X-ray, chest radiograph", "X-ray"),
+        ("CT, axial", "CT"),
     ],
 )
 def test_modalities_are_put_in_the_words_of_this_package(stated, modality):
