@@ -52,7 +52,8 @@ def test_make_targets_run_what_these_tests_run_in(root):
         pytest.skip("this environment was not made by make")
     for target, arguments in (
         ("test", '-q -n 2 --dist loadfile -m "not slow"'),
-        ("test-slow", "-q -m slow"),
+        ("test-slow", "-q -m slow tests/quickstart"),
+        ("test-slow", "-q -n 2 --dist loadfile -m slow --ignore=tests/quickstart"),
         ("test-contract", "-q -rfExX tests/upstream --upstream"),
     ):
         planned = make(root, "-n", target).stdout

@@ -106,6 +106,10 @@ class LocalEngine:
                 "`if __name__ == '__main__':`. What is finished is kept.",
             ) from error
 
+    def processors(self) -> int:
+        """How many tasks are done at a time."""
+        return self.workers
+
     def start(self) -> None:
         """Starts the first processes, which takes about a second, while this one still does something else."""
         from concurrent.futures import ProcessPoolExecutor
@@ -148,6 +152,17 @@ def _prepare() -> None:
 
     # At its first use this imports pandas where that is installed, which takes as long as a thousand small images.
     pyarrow.Table.from_pylist([{"ready": True}])
+
+
+@contextmanager
+def seldom_collecting() -> Iterator[None]:
+    """Lets Python look for cyclic garbage seldom, for as long as the block lasts."""
+    before = gc.get_threshold()
+    gc.set_threshold(_ALLOCATIONS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _start(alive: "Connection") -> None:
@@ -206,12 +221,8 @@ class RayEngine:
 
         if not tasks:
             return
-        if not ray.is_initialized():
-            ray.init(log_to_driver=False, logging_level="error")
-            self._started_here = True
-        processors = int(ray.cluster_resources().get("CPU", 1))
         # Several pieces a processor: blocks take unequal time, and each piece that is done is reported.
-        pieces = min(len(tasks), 8 * max(processors, 1))
+        pieces = min(len(tasks), 8 * self.processors())
         strategy = ray.data.TaskPoolStrategy(size=self.workers)
         try:
             with _quiet(ray.data.DataContext.get_current()):
@@ -226,6 +237,15 @@ class RayEngine:
         except ray.exceptions.RayError as error:
             first = str(error).strip().splitlines()[0]
             raise SemiHVError(f"The Ray cluster failed: {first}", "What is finished is kept; start again.") from error
+
+    def processors(self) -> int:
+        """How many tasks the cluster can do at a time; joins it, or starts it, if that was not done yet."""
+        import ray
+
+        if not ray.is_initialized():
+            ray.init(log_to_driver=False, logging_level="error")
+            self._started_here = True
+        return max(int(ray.cluster_resources().get("CPU", 1)), 1)
 
     def start(self) -> None:
         """Nothing: the cluster's processes are Ray's own."""

@@ -22,6 +22,7 @@ ROW_GROUP_BYTES = 32 << 20  # what a reader must hold; studies of many images wo
 SHARD_BYTES = 480_000_000
 SHARD_ROWS = 20_000  # small rows: what a writer and a reader must know of every row group would fill their memory
 _SENT_BYTES = 16 << 20
+_VALUES_A_LOOK = 8
 _ENCODED_IMAGES = "images.list.element.bytes"
 
 
@@ -217,4 +218,7 @@ def _parquet_options(schema: "pyarrow.Schema") -> dict[str, Any]:
         "write_statistics": plain,
         # A page index lets viewers read single rows of a large shard.
         "write_page_index": True,
+        # Whether a page is full is asked after so many values. By default that is never within a row group, and its
+        # images would be one page, which is held three times while it is written and once more by each reader.
+        "write_batch_size": _VALUES_A_LOOK,
     }

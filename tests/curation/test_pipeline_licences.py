@@ -40,6 +40,11 @@ def elsewhere(server) -> str:
     return url
 
 
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory) -> str:
+    return f"{retrieval_models.write_bert(tmp_path_factory.mktemp('encoder') / 'bert')}+thumbnail"
+
+
 @pytest.fixture
 def recipe(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "a key that opens nothing")
@@ -77,13 +82,12 @@ def test_where_no_source_may_be_sent_the_run_ends_in_one_line_without_a_call(rec
         assert "\n" not in str(error.value) and server.calls == 0
 
 
-def test_evidence_that_may_not_be_sent_keeps_the_case_that_it_was_found_for_from_being_sent(recipe, tmp_path):
-    shown = retrieval_models.drawn(0)
-    known = with_images(make_case(90, source=WITHHELD), [shown], [Text("report", "a large mass", "human")])
+def test_evidence_that_may_not_be_sent_keeps_the_case_that_it_was_found_for_from_being_sent(recipe, tmp_path, encoder):
+    similar = retrieval_models.drawn(1)  # the very same picture would not be its evidence
+    known = with_images(make_case(90, source=WITHHELD), [similar], [Text("report", "a large mass", "human")])
     corpus = write(tmp_path / "corpus", [known])
-    encoder = f"{retrieval_models.write_bert(tmp_path / 'bert')}+thumbnail"
     build_index(tmp_path / "index", [CasesFolder(corpus)], encoder)
-    unannotated = with_images(make_case(0), [shown], [])
+    unannotated = with_images(make_case(0), [retrieval_models.drawn(0)], [])
     stage = RetrieveStage(index=str(tmp_path / "index"), k={"cases": 1}, floor=-1.0)
     with ChatServer() as server:
         config = recipe(elsewhere(server), [unannotated, make_case(1)], generate={}, retrieve=stage)

@@ -13,6 +13,11 @@ from semihv_hf.errors import SemiHVError  # noqa: E402
 
 
 @pytest.fixture(scope="module")
+def encoder(tmp_path_factory) -> str:
+    return f"{write_bert(tmp_path_factory.mktemp('encoder') / 'bert')}+thumbnail"
+
+
+@pytest.fixture(scope="module")
 def run():
     app = typer.Typer()
     app.callback()(lambda: None)
@@ -21,11 +26,10 @@ def run():
     return lambda *arguments: runner.invoke(app, ["index", *map(str, arguments)], env={"COLUMNS": "200"})
 
 
-def test_cases_become_an_index_without_what_a_benchmark_holds(tmp_path, run):
+def test_cases_become_an_index_without_what_a_benchmark_holds(tmp_path, run, encoder):
     cases = [make_case(n, f"findings of number {n}") for n in range(4)]
     folder = write_cases(tmp_path / "cases", cases)
     benchmark = write_cases(tmp_path / "benchmark", cases[:1], split="test")
-    encoder = f"{write_bert(tmp_path / 'bert')}+thumbnail"
     options = ("--out", tmp_path / "index", "--guidelines", "none", "--cases", folder, "--encoder", encoder)
     done = run(*options, "--benchmark", benchmark)
     assert done.exit_code == 0, done.output

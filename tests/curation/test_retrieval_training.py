@@ -40,6 +40,7 @@ def pairs(tmp_path_factory):
     return folder / "pairs.jsonl"
 
 
+@pytest.mark.slow
 def test_the_smoke_recipe_learns_freezes_what_it_should_and_saves_an_encoder(tmp_path, root, train, pairs):
     from safetensors.torch import load_file
 

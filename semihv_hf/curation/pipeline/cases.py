@@ -14,6 +14,7 @@ from semihv_hf.data.schema import Case, Fact, Label, Region, Text
 from semihv_hf.errors import SemiHVError
 
 _READ_ROWS = 8  # what a reader holds decoded at a time, beside the rows under way
+_READ_BYTES = 1 << 20  # else the images of a whole row group would be read at once
 _HASHED_BYTES = 1 << 20
 _NESTED = {"facts": Fact, "texts": Text, "regions": Region, "labels": Label}
 
@@ -120,7 +121,7 @@ def rows_of(blocks: Sequence[Block]) -> Iterator[tuple[Block, int, dict[str, Any
     import pyarrow.parquet
 
     for block in blocks:
-        with pyarrow.parquet.ParquetFile(block.path, memory_map=False, pre_buffer=False) as opened:
+        with pyarrow.parquet.ParquetFile(block.path, pre_buffer=False, buffer_size=_READ_BYTES) as opened:
             first = 0
             for group in range(opened.metadata.num_row_groups):
                 rows = opened.metadata.row_group(group).num_rows

@@ -162,24 +162,13 @@ def _do(job: Job, numbers: Sequence[int], engine: str, workers: int | None, bar:
     if engine == "local" and workers == 1:
         return [curate_span(job, numbers, telling.case)] if numbers else []
     with engines.engine(engine, workers) as machines:
-        count = workers or _processors(engine)
+        count = workers or machines.processors()
         divided = replace(job, config=_divided(job.config, count), pending=rows)
         pieces = []
         for _, done in machines.run(partial(curate_span, divided), spans(numbers, max(count, 2))):
             pieces.append(done)
             telling.piece(done)
     return pieces
-
-
-def _processors(engine: str) -> int:
-    if engine == "ray":
-        import ray
-
-        if ray.is_initialized():
-            return max(int(ray.cluster_resources().get("CPU", 1)), 1)
-    import os
-
-    return len(os.sched_getaffinity(0))
 
 
 def _divided(config: CurateConfig, workers: int) -> CurateConfig:

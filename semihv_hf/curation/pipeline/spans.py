@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from semihv_hf.data.configs import CASES
+from semihv_hf.data.engines import seldom_collecting
 from semihv_hf.errors import SemiHVError
 from semihv_hf.llm.connection import open_client
 from semihv_hf.llm.running import run_coroutine
@@ -52,7 +53,8 @@ def curate_span(job: Job, numbers: Sequence[int], tell: Tell | None = None) -> d
     purse = budget(job.config, sum(block.rows for block in blocks) / job.pending if job.pending else 1.0)
     loop = asyncio.new_event_loop()
     try:
-        return run_coroutine(loop, _curate(job, blocks, tools, purse, tell))
+        with seldom_collecting():
+            return run_coroutine(loop, _curate(job, blocks, tools, purse, tell))
     finally:
         loop.close()
 

@@ -187,7 +187,9 @@ def with_images(block: BlockFile, rows: "pyarrow.Table", schema: "pyarrow.Schema
     flat = places.flatten()
     offsets, sizes = (flat.field(name).to_numpy() for name in ("offset", "size"))
     ends = numpy.concatenate([[0], numpy.cumsum(sizes)]).astype(numpy.int32)
-    data = b"".join(_read_runs(block, offsets, sizes))
+    data = numpy.empty(int(ends[-1]), numpy.uint8)
+    for begin, offset, size in _runs(offsets, sizes):
+        block.read_into(offset, data[begin : begin + size])
     encoded = pyarrow.BinaryArray.from_buffers(
         pyarrow.binary(), len(sizes), [None, pyarrow.py_buffer(ends), pyarrow.py_buffer(data)]
     )
@@ -203,15 +205,15 @@ def with_images(block: BlockFile, rows: "pyarrow.Table", schema: "pyarrow.Schema
     return pyarrow.Table.from_arrays(arrays, schema=schema)
 
 
-def _read_runs(block: BlockFile, offsets: Any, sizes: Any) -> Iterator[bytes]:
-    """Reads images; those that lie behind each other at once."""
-    begin = end = 0
+def _runs(offsets: Any, sizes: Any) -> Iterator[tuple[int, int, int]]:
+    """Where images go, where they lie, and how many bytes they are; those that lie behind each other at once."""
+    place = begin = end = 0
     for offset, size in zip(offsets.tolist(), sizes.tolist()):
-        if offset != end or end == begin:
+        if offset != end:
             if end > begin:
-                yield block.bytes(begin, end - begin)
-            begin = offset
-            end = offset
+                yield place, begin, end - begin
+            place += end - begin
+            begin = end = offset
         end += size
     if end > begin:
-        yield block.bytes(begin, end - begin)
+        yield place, begin, end - begin

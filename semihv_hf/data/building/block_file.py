@@ -75,6 +75,23 @@ class BlockFile:
         """
         return os.pread(self._file.fileno(), size, offset)
 
+    def read_into(self, offset: int, target: Any) -> None:
+        """Reads a piece of the file to where it is needed.
+
+        Args:
+            offset (`int`): where it begins.
+            target (`Any`): a writable buffer of its length, such as an array.
+
+        Raises:
+            `OSError`: the file ends before.
+        """
+        view = memoryview(target)
+        while view.nbytes:
+            read = os.preadv(self._file.fileno(), [view], offset)
+            if not read:
+                raise OSError(f"{self._file.name} ends before its images do")
+            view, offset = view[read:], offset + read
+
 
 def is_whole(path: Path) -> bool:
     """Whether all of a block has reached the disk.
