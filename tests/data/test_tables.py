@@ -84,3 +84,12 @@ def test_a_disk_table_is_a_dictionary_of_lists(entries):
     with DiskTable(entries) as table:
         assert {key: table.all(key) for key in table.keys()} == expected
         assert list(table.keys()) == list(expected)
+
+
+def test_groups_are_the_keys_in_their_first_order_with_all_their_values():
+    rows = [("b", 1), ("a", [2]), ("b", 3), ("c", None), ("a", {"x": 4})]
+    with DiskTable(iter(rows)) as table:
+        assert list(table.groups()) == [("b", [1, 3]), ("a", [[2], {"x": 4}]), ("c", [None])]
+        assert list(table.groups()) == [(key, table.all(key)) for key in table.keys()]
+    with DiskTable() as empty:
+        assert list(empty.groups()) == []

@@ -30,5 +30,4 @@ def grouped(rows: Iterable[tuple[str, Any] | Skipped]) -> Iterator[Skipped | tup
         with DiskTable(usable()) as table:
             for number in skipped.keys():
                 yield Skipped(**skipped.get(number))
-            for key in table.keys():
-                yield key, table.all(key)
+            yield from table.groups()
