@@ -16,18 +16,12 @@ The rest is what the pipeline adds, and what the bar is about: reading and check
 in prompts, the way of each case through its stages, reading labels, the filters, records and their provenance, blocks,
 shards (every image is written once into a block and once for each kind of row that shows it), the report. Imports and
 the start of the process are in none of them; what a run does once is.
-
-With `--peer PYTHON` the same calls are made by distilabel, whose environment that is (curation_peer.py). It gets its
-images and prompts ready-made, as the client does, and neither checks replies nor keeps them for a second run. Of two
-runs with different numbers of calls the difference counts, so that its start is left out.
 """
 
 import argparse
 import asyncio
-import json
 import multiprocessing
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -131,31 +125,6 @@ def prepare(url: str, cases: Path) -> float:
     return seconds
 
 
-def peer(python: str, url: str, requests: list, folder: Path) -> float:
-    """CPU seconds of a call by distilabel, beyond its start."""
-    from semihv_hf.llm.structured import strict_format
-
-    path = folder / "calls.jsonl"
-    shapes: dict[type, list[dict]] = {}
-    for request in requests:
-        shapes.setdefault(request.schema, []).append(_call(request, strict_format(request.schema)))
-    least = min(map(len, shapes.values()))
-    few, many = (len(shapes) * min(least, count) for count in (16, least))
-    assert many > few, "too few rows to compare two runs"
-    # One of each shape in turn, so that fewer calls have the same branches and the same mixture.
-    with open(path, "w", encoding="utf-8") as file:
-        for calls in zip(*shapes.values()):
-            file.writelines(json.dumps(call) + "\n" for call in calls)
-    seconds = []
-    for count in (few, many):
-        command = [python, str(HERE.parent / "curation_peer.py"), url, str(path), str(count)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        told = json.loads(done.stdout.strip().splitlines()[-1])
-        assert told["replies"] == count, (told, count)
-        seconds.append(told["seconds"])
-    return (seconds[1] - seconds[0]) / (many - few)
-
-
 def _call(request, shape: dict) -> dict:
     system, user = (message["content"] for message in request.messages)
     texts = [part["text"] for part in user if part["type"] == "text"]
@@ -187,16 +156,17 @@ def peaks(url: str, folder: Path, counts: tuple[int, int], side: int) -> list[fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in {"rounds": 3, "rows": 300, "side": 256, "seed": 0}.items():
+    for name, value in {"rounds": 3, "rows": 300, "side": 256, "threads": 1, "seed": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=value, help=f"default: {value}")
     parser.add_argument("--memory", action="store_true", help="also compare the memory of 1x and 4x the rows")
     parser.add_argument("--memory-rows", type=int, default=100, help="rows of 1x; default: 100")
     parser.add_argument("--memory-side", type=int, default=640, help="pixels of their images; default: 640")
-    parser.add_argument("--peer", metavar="PYTHON", help="the Python of an environment with distilabel[openai]")
     arguments = parser.parse_args()
     sys.path.append(str(HERE.parents[1] / "tests" / "curation"))
+    import pyarrow
     from case_files import write_cases
 
+    pyarrow.set_cpu_count(arguments.threads)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     server = context.Process(target=serve, args=(theirs,), daemon=True)
@@ -218,12 +188,6 @@ def main() -> None:
         claims.append({"claim": "5 ms over own CPU a row", "ratio": BAR_MS / max(own, 0.01), "bar": 1.0})
         facts.update(cpu_ms={name: round(value, 3) for name, value in per_row.items()}, own_ms=round(own, 3))
         facts.update(calls=len(requests))
-        if arguments.peer:
-            other = 1000 * peer(arguments.peer, url, requests, folder) * len(requests) / arguments.rows
-            claims.append(
-                {"claim": "distilabel's CPU a row over ours", "ratio": other / per_row["pipeline"], "bar": None}
-            )
-            facts.update(distilabel_ms=round(other, 3))
         if arguments.memory:
             small, large = peaks(
                 url, folder, (arguments.memory_rows, 4 * arguments.memory_rows), arguments.memory_side

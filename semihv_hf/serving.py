@@ -43,7 +43,8 @@ def serve(
 
     The routes are those of `transformers serve`, `/v1/chat/completions` first. Images travel inside the request as
     `data:` URIs: an address or a path in a request is refused, so that no client makes the server read files or
-    fetch pages for it. One model is served; a request that names another gets an error with status 400.
+    fetch pages for it. So is a `response_format`, which the library would pass over. One model is served; a request
+    that names another gets an error with status 400.
 
     Args:
         model_dir_or_id (`str` or `Path`): a checkpoint folder or a Hub id.
@@ -176,7 +177,16 @@ def _one_checkpoint(model_dir_or_id: str, name: str, **options: Any) -> Any:
 
 
 class _OwnImages:
-    """Mixed into a handler, takes images from the request itself only."""
+    """Mixed into a handler, takes images from the request itself only, and promises no shape that it cannot keep."""
+
+    def _validate_request(self, body: dict) -> None:
+        from fastapi import HTTPException
+
+        # The library warns and answers in prose; a client that is told puts the wanted shape into words instead.
+        wanted = body.get("response_format")
+        if isinstance(wanted, dict) and wanted.get("type", "text") != "text":
+            raise HTTPException(status_code=400, detail="This server does not know response_format: ask in words.")
+        super()._validate_request(body)
 
     @staticmethod
     def get_processor_inputs_from_messages(messages: list[dict], modality: Any) -> list[dict]:

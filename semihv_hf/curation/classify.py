@@ -202,7 +202,7 @@ def _read(result: ChatResult, names: tuple[str, ...], options: ClassifyOptions) 
         return replace(result, parsed=read_lines(result.text or "", names))
     except ValueError as error:
         problem = str(error).partition("\n")[0]
-        return replace(result, failure=Failure("schema", f"the reply names no classes ({problem})", 1))
+        return replace(result, text=None, failure=Failure("schema", f"the reply tells no classes: {problem}"))
 
 
 def _kept(case: Case, options: ClassifyOptions) -> list[Label]:

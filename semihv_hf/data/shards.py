@@ -170,6 +170,7 @@ def write_shard(path: str | Path, groups: Iterable["pyarrow.Table"], schema: "py
             for group in groups:
                 writer.write_table(group, row_group_size=max(len(group), 1))
                 count += len(group)
+                del group  # or it would be held while the next one is made
                 hashed.send_to_disk()
     return {"file": path.name, "rows": count, "bytes": hashed.size, "sha256": hashed.digest.hexdigest()}
 

@@ -142,6 +142,19 @@ def test_the_server_opens_no_address_or_file_for_a_client(address, server, tiny_
 
 
 @needs_server
+@pytest.mark.parametrize("kind", ["json_object", "json_schema"])
+def test_a_shape_that_cannot_be_promised_is_refused_by_name_and_plain_text_is_none(kind, server, tiny_checkpoint):
+    from openai import BadRequestError
+
+    shape = {"type": "object", "properties": {"plane": {"type": "string"}}}
+    wanted = {"type": kind} | ({"json_schema": {"name": "plane", "schema": shape}} if kind == "json_schema" else {})
+    messages = [{"role": "user", "content": "What plane is shown?"}]
+    with pytest.raises(BadRequestError, match="response_format"):
+        ask(server, tiny_checkpoint, messages, response_format=wanted)
+    assert ask(server, tiny_checkpoint, messages, response_format={"type": "text"}).choices[0].finish_reason
+
+
+@needs_server
 def test_an_unreadable_image_is_a_bad_request_that_says_so(server, tiny_checkpoint):
     from openai import BadRequestError
 

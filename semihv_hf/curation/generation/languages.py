@@ -57,15 +57,9 @@ def language_problem(text: str, wanted: str) -> str:
         `str`: a reason in one line; `""` where nothing speaks against it. A Latin-letter text is judged by function
         words, from six words on, and only where another language has at least three of them and twice as many.
     """
-    letters = {name: len(pattern.findall(text)) for name, pattern in _SCRIPTS.items()}
-    latin = len(_LATIN.findall(text))
-    total = latin + sum(letters.values())
-    if not total:
-        return ""
-    own = letters.get(wanted, latin) + (letters["zh"] if wanted == "ja" else 0)
-    if own < 0.5 * total and total - own >= 4:
-        other = max((*letters.items(), ("Latin", latin)), key=lambda item: item[1])[0]
-        return f"most letters are {LANGUAGES.get(other, other)}"
+    # The letters of ASCII are Latin ones.
+    if (wanted in _SCRIPTS or not text.isascii()) and (problem := _script_problem(text, wanted)):
+        return problem
     words = [word.lower() for word in _WORD.findall(text)]
     if wanted not in _WORDS or len(words) < _FEWEST:
         return ""
@@ -73,4 +67,15 @@ def language_problem(text: str, wanted: str) -> str:
     best = max(counts, key=lambda name: (counts[name], name == wanted))
     if best != wanted and counts[best] >= 3 and counts[best] >= 2 * counts[wanted]:
         return f"it reads as {LANGUAGES[best]}"
+    return ""
+
+
+def _script_problem(text: str, wanted: str) -> str:
+    letters = {name: len(pattern.findall(text)) for name, pattern in _SCRIPTS.items()}
+    latin = len(_LATIN.findall(text))
+    total = latin + sum(letters.values())
+    own = letters.get(wanted, latin) + (letters["zh"] if wanted == "ja" else 0)
+    if total and own < 0.5 * total and total - own >= 4:
+        other = max((*letters.items(), ("Latin", latin)), key=lambda item: item[1])[0]
+        return f"most letters are {LANGUAGES.get(other, other)}"
     return ""
