@@ -9,6 +9,7 @@ from case_files import write_cases
 from chat_server import ChatServer
 from curated_folders import answered, asked, digests, rows
 from fault_server import FINAL, PASSING
+from unproven import unproven
 
 from semihv_hf.curation.pipeline.config import CurateConfig
 from semihv_hf.curation.pipeline.run import curate
@@ -99,6 +100,7 @@ def test_a_second_run_asks_for_the_failures_alone_and_then_the_folder_is_that_of
     assert injected.total() >= 5 and len(kinds) >= 2
 
 
+@unproven
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_all_kinds_of_faults_end_as_records_or_named_failures_and_can_be_mended(tmp_path, seed):

@@ -16,6 +16,7 @@ import pytest
 from case_files import make_case, write_cases
 from chat_server import ChatServer, stage_of
 from curated_folders import answered, asked, digests
+from unproven import unproven
 
 from semihv_hf.curation.pipeline.config import CurateConfig, DuplicateStage
 from semihv_hf.curation.pipeline.run import curate
@@ -113,8 +114,11 @@ def _changed(path: Path) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "group"),
-    [({}, True), ({"workers": 2}, True), ({"workers": 2}, False)],
-    ids=["one process", "two workers, all killed", "two workers, only the main process killed"],
+    [
+        pytest.param({}, True, id="one process"),
+        pytest.param({"workers": 2}, True, id="two workers, all killed"),
+        pytest.param({"workers": 2}, False, id="two workers, only the main process killed", marks=unproven),
+    ],
 )
 def test_killed_at_20_random_moments_the_folder_is_the_same_and_no_answer_is_asked_for_twice(
     cases, tmp_path, options, group
@@ -159,6 +163,7 @@ def peak_of(config: CurateConfig, told) -> None:
     told.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
+@unproven
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_rows(tmp_path):
     context = multiprocessing.get_context("spawn")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from case_files import write_cases
 from chat_server import ChatServer
+from unproven import unproven
 
 from semihv_hf.curation.pipeline.config import CurateConfig
 from semihv_hf.curation.pipeline.run import curate
@@ -29,6 +30,7 @@ def peak_of(url: str, cases: Path, out: Path, told) -> None:
     told.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
+@unproven
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_large_images(tmp_path):
     context = multiprocessing.get_context("spawn")

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 
 import pyarrow.parquet
 import pytest
+from unproven import unproven
 
 NEEDED = ("accelerate", "fastapi", "openai", "pydantic", "uvicorn", "faiss")
 missing = [name for name in NEEDED if find_spec(name) is None]
@@ -40,6 +41,7 @@ def server(root, tiny_run, tmp_path):
             process.communicate(timeout=120)
 
 
+@unproven
 @pytest.mark.slow
 @pytest.mark.skipif(bool(missing), reason=f"needs the packages {', '.join(missing)}")
 def test_real_images_go_through_every_part_to_a_real_server(server, semihv, tmp_path):
