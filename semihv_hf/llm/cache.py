@@ -38,9 +38,6 @@ INDEX_NAME = "index.sqlite"
 FAILURES_NAME = "failures.jsonl"
 # Replies that wait while the disk is busy go there together; more than these wait for the next turn.
 _MOST_IN_GROUP = 1000
-# Seconds in which further replies are waited for, so that a fast server's share one write and one sync. Beside what a
-# model takes for a reply it is nothing, and nobody waits for it who waits for a single reply.
-_GATHERING = 0.02
 
 
 class ResponseCache:
@@ -87,7 +84,6 @@ class ResponseCache:
         self._queue: queue.SimpleQueue = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
-        self._hurry = threading.Event()
         self._closed = False
         self._pid = os.getpid()
 
@@ -158,9 +154,7 @@ class ResponseCache:
         Raises:
             `SemiHVError`: the disk is full, or the reply is nothing that JSON can hold.
         """
-        future = self.submit(key, request, response)
-        self._hurry.set()
-        return future.result()
+        return self.submit(key, request, response).result()
 
     async def aput(self, key: str, request: Mapping[str, Any], response: Mapping[str, Any]) -> dict[str, Any]:
         """[`put`](#put) for coroutines: the event loop goes on while the disk is written.
@@ -268,17 +262,11 @@ class ResponseCache:
                 if row is not None and isinstance(row.get("key"), str) and len(row["key"]) == 64 and "response" in row:
                     waiting.append(self._enqueue(LOG_NAME, row, json_line(row)))
                 if len(waiting) == _MOST_IN_GROUP:
-                    self._wait(waiting)
+                    _wait(waiting)
         finally:
             log.close()
-        self._wait(waiting)
+        _wait(waiting)
         return len(self) - before
-
-    def _wait(self, futures: list[Future]) -> None:
-        self._hurry.set()
-        for future in futures:
-            future.result()
-        futures.clear()
 
     def _enqueue(self, name: str, row: dict[str, Any], line: bytes) -> Future:
         self._after_fork()
@@ -295,10 +283,9 @@ class ResponseCache:
         return future
 
     def _write(self) -> None:
-        """The thread that writes: what came in while the disk was busy, and a moment longer, makes up a group."""
+        """The thread that writes: what came in while the disk was busy makes up the next group. It waits for nothing
+        more: what a killed process had not written yet is paid for again."""
         while (first := self._queue.get()) is not None:
-            self._hurry.wait(_GATHERING)
-            self._hurry.clear()
             group = [first]
             stop = False
             while len(group) < _MOST_IN_GROUP and not self._queue.empty():
@@ -372,7 +359,6 @@ class ResponseCache:
         self._closed = True
         if self._thread is not None:
             self._queue.put(None)
-            self._hurry.set()
             self._thread.join()
         self._index.close()
         self._log.close()
@@ -384,6 +370,12 @@ class ResponseCache:
 
     def __exit__(self, *error: Any) -> None:
         self.close()
+
+
+def _wait(futures: list[Future]) -> None:
+    for future in futures:
+        future.result()
+    futures.clear()
 
 
 def _now() -> str:
