@@ -145,3 +145,10 @@ def _text(name: str, words: list[str], seed: bytes) -> str:
     if name == "topic":
         return some[0]
     return f"The image shows {some[0]} with {some[1]}. There is {some[2]} near {some[3]}, and {some[4]} of {some[5]}."
+
+
+class Forgetful(list):
+    """The server's own lists of requests must not fill the memory of the test."""
+
+    def append(self, item) -> None:
+        """Keeps nothing."""

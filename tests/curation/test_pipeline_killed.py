@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from case_files import make_case, write_cases
-from chat_server import ChatServer, stage_of
+from chat_server import ChatServer, Forgetful, stage_of
 from curated_folders import answered, asked, digests
 from unproven import unproven
 
@@ -182,10 +182,3 @@ def test_memory_does_not_grow_with_the_number_of_rows(tmp_path):
             process.join()
             assert process.exitcode == 0
     assert peaks[1] < peaks[0] + 30, f"MiB at 150 and 750 rows: {peaks}"
-
-
-class Forgetful(list):
-    """The server's own lists of requests must not fill the memory of the test."""
-
-    def append(self, item) -> None:
-        """Keeps nothing."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from case_files import write_cases
-from chat_server import ChatServer
+from chat_server import ChatServer, Forgetful
 from unproven import unproven
 
 from semihv_hf.curation.pipeline.config import CurateConfig
@@ -14,13 +14,6 @@ from semihv_hf.curation.pipeline.run import curate
 
 SIDE = 640  # 410 kB a file, 380 kB as it is sent
 MIB = 40  # a hundred such files
-
-
-class Forgetful(list):
-    """The server's own lists of requests must not fill the memory of the test."""
-
-    def append(self, item) -> None:
-        """Keeps nothing."""
 
 
 def peak_of(url: str, cases: Path, out: Path, told) -> None:
