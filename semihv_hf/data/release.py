@@ -6,6 +6,7 @@ and an archive member that would unpack to an absurd size are refused.
 
 import fnmatch
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -33,6 +34,7 @@ class Release:
         if not self.root.is_dir():
             raise SemiHVError(f"There is no folder {self.root}.", "Give the folder of the downloaded release.")
         self.real_root = self.root.resolve()
+        self._root = os.fspath(self.root)
         self._zips: ZipIndex | None = None
         self._found: tuple[str | None, Path] = (None, self.root)
         self._listing = lru_cache(maxsize=64)(_names_by_lower_case)
@@ -143,6 +145,8 @@ class Release:
             self._found = (None, self.root)
             return found
         parts = _safe_parts(name)
+        if _holds(self._root, parts):
+            return Path(self._root, *parts)
         path = self.root.joinpath(*parts)
         if not os.path.exists(path):
             path = self.root
@@ -188,7 +192,8 @@ class Release:
             [`UnsafeFile`]: the file may not be read, with the reason.
         """
         try:
-            return self.path(name).read_bytes()
+            with open(self.path(name), "rb", buffering=0) as file:
+                return file.readall()
         except FileNotFoundError:
             return self.zips.read(name)
 
@@ -216,14 +221,7 @@ class Release:
         return self._zips
 
     def _is_inside(self, path: Path) -> bool:
-        # Resolving asks about every folder from the top of the disk on, as slowly as a small image is decoded. Where
-        # nothing below the release is a link, nothing leads out of it.
-        place = os.fspath(self.root)
-        for part in path.relative_to(self.root).parts:
-            place = os.path.join(place, part)
-            if part == ".." or os.path.islink(place):
-                return path.resolve().is_relative_to(self.real_root)
-        return True
+        return _holds(self._root, path.relative_to(self.root).parts) or path.resolve().is_relative_to(self.real_root)
 
 
 def _safe_parts(name: str) -> tuple[str, ...]:
@@ -231,6 +229,23 @@ def _safe_parts(name: str) -> tuple[str, ...]:
     if name[:1] in ("/", "\\") or ".." in parts or "\0" in name or not parts or parts[0][1:2] == ":":
         raise UnsafeFile(name, "leaves the release")
     return parts
+
+
+def _holds(root: str, parts: Sequence[str]) -> bool:
+    """Whether something is there, and no part of the way to it is a link.
+
+    Resolving a path asks about every folder from the top of the disk on, as slowly as a small image is decoded. Where
+    nothing below the release is a link, nothing leads out of it.
+    """
+    place = root
+    try:
+        for part in parts:
+            place = f"{place}/{part}"
+            if part == ".." or stat.S_ISLNK(os.lstat(place).st_mode):
+                return False
+    except (OSError, ValueError):  # the longer way says what is wrong
+        return False
+    return True
 
 
 def _names_by_lower_case(folder: Path) -> dict[str, str]:

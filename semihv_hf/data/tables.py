@@ -112,6 +112,7 @@ class DiskTable:
             "INSERT INTO entries VALUES (?, ?)", ((key, json.dumps(value)) for key, value in rows)
         )
         self._database.execute("CREATE INDEX by_key ON entries (key)")
+        self._additions = self._database.cursor()  # a cursor a call would take as long as the call
 
     def __enter__(self) -> "DiskTable":
         return self
@@ -157,11 +158,11 @@ class DiskTable:
         Returns:
             `bool`: whether the key was new.
         """
-        added = self._database.execute(
+        self._additions.execute(
             "INSERT INTO entries SELECT ?1, ?2 WHERE NOT EXISTS (SELECT 1 FROM entries WHERE key = ?1)",
-            (key, json.dumps(value)),
+            (key, "null" if value is None else json.dumps(value)),
         )
-        return added.rowcount == 1
+        return self._additions.rowcount == 1
 
     def groups(self) -> Iterator[tuple[str, list[Any]]]:
         """All entries, those of a key together, by one walk instead of a search for every key.
