@@ -61,6 +61,18 @@ QUESTION_COLUMNS: dict[str, Any] = {
     **dict.fromkeys(("answer_letter", "modality", "category", "language"), "string"),
     "facts": _FACTS,
 }
+_CONVERSATION = RECORD_COLUMNS["messages"]
+PREFERENCE_COLUMNS: dict[str, Any] = {
+    **dict.fromkeys(("id", "case_id", "source", "source_id", "licence", "task", "modality"), "string"),
+    "images": ["image"],
+    # As TRL's preference trainers take them.
+    "prompt": _CONVERSATION,
+    "chosen": _CONVERSATION,
+    "rejected": _CONVERSATION,
+    "origin": "string",
+    "record_ids": ["string"],
+    "votes": "int32",
+}
 SKIPPED_COLUMNS: dict[str, Any] = dict.fromkeys(("source", "source_id", "reason", "detail"), "string")
 
 
@@ -74,6 +86,12 @@ def case_schema() -> "pyarrow.Schema":
 def record_schema() -> "pyarrow.Schema":
     """The Arrow schema of a file of records."""
     return arrow_schema(RECORD_COLUMNS)
+
+
+@lru_cache(maxsize=1)
+def preference_schema() -> "pyarrow.Schema":
+    """The Arrow schema of a file of preferences."""
+    return arrow_schema(PREFERENCE_COLUMNS)
 
 
 @lru_cache(maxsize=1)

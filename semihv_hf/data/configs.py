@@ -20,6 +20,7 @@ TASK_CONFIGS = {
 }
 RECORD_CONFIGS = ("alignment", "instruction", "annealing")
 CONFIGS = (CASES, *RECORD_CONFIGS)
+PREFERENCES = "preferences"  # what people preferred over what; only `semihv review` writes it
 # What a user can ask a source for: one config, or all its records as they come from its cases.
 ROWS = (*CONFIGS, "records")
 

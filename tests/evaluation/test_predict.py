@@ -86,7 +86,7 @@ def test_a_shuffled_answer_is_the_answer_to_the_image_that_the_row_names(dataset
 KILLED = """
 import os, signal, sys
 from semihv_hf.evaluation import predict as module
-from semihv_hf.evaluation.journal import Journal
+from semihv_hf.journal import Journal
 
 model, data, out, after, torn = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5] == "torn"
 append, calls = Journal.append, []

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
+from semihv_hf.errors import SemiHVError
+
 
 class Journal:
     """An append-only JSONL log: each append is on disk before it returns, and a torn end is cut off when reopened.
@@ -20,12 +22,19 @@ class Journal:
         self.header = header
         self._handle: IO[bytes] | None = None
 
-    def load(self) -> tuple[list[dict], bool]:
+    def load(self, *, replace: bool = True) -> tuple[list[dict], bool]:
         """Reads what is finished, and cuts off a line that was being written when the process died.
+
+        Args:
+            replace (`bool`, *optional*, defaults to `True`): whether a log of other work may be thrown away. What
+                people wrote cannot be computed again, so for that it must not.
 
         Returns:
             `tuple[list[dict], bool]`: the rows after the header, and whether a log of other work was found and left
             unread (the next append replaces it).
+
+        Raises:
+            `SemiHVError`: it is a log of other work, and may not be thrown away.
         """
         if not self.path.exists():
             return [], False
@@ -39,6 +48,8 @@ class Journal:
                 good_end += len(line)
         if not rows or rows[0] != self.header:
             foreign = bool(rows)
+            if not replace and self.path.stat().st_size:
+                raise SemiHVError(f"{self.path} belongs to other work.", "Choose another folder.")
             self.path.unlink()
             return [], foreign
         if good_end < self.path.stat().st_size:

@@ -1,6 +1,6 @@
 """A log that survives being killed."""
 
-from semihv_hf.evaluation.journal import Journal
+from semihv_hf.journal import Journal
 
 
 def test_a_torn_last_line_is_cut_off_and_the_rest_kept(tmp_path):

@@ -1,0 +1,1 @@
+"""People look at records: they accept, edit or reject them, or say which of two is better."""
