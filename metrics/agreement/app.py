@@ -36,7 +36,7 @@ def compare(table, level):
         raise gr.Error("The table is empty.")
     try:
         scores = [[_score(cell, level) for cell in row[1:]] for row in rows]
-        result = evaluate.load(str(HERE)).compute(
+        result = evaluate.load(str(HERE / "agreement.py")).compute(
             predictions=[row[0] for row in scores],
             references=[row[1:] for row in scores],
             case_ids=[row[0] or f"row {number}" for number, row in enumerate(rows)],

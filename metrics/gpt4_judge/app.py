@@ -39,7 +39,7 @@ def judge(table, configuration):
     model = os.environ.get("JUDGE_MODEL")
     base_url = os.environ.get("JUDGE_BASE_URL")
     try:
-        result = evaluate.load(str(HERE), configuration).compute(
+        result = evaluate.load(str(HERE / "gpt4_judge.py"), configuration).compute(
             predictions=[row[2] for row in rows],
             references=[row[1] for row in rows],
             questions=[row[0] for row in rows],

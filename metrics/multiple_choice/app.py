@@ -29,7 +29,7 @@ def score(table):
     if not rows:
         raise gr.Error("The table is empty.")
     try:
-        result = evaluate.load(str(HERE)).compute(
+        result = evaluate.load(str(HERE / "multiple_choice.py")).compute(
             predictions=[row[0] for row in rows],
             references=[row[1] for row in rows],
             options=[[option.strip() for option in row[2].split(";") if option.strip()] for row in rows],

@@ -1,6 +1,6 @@
 """A Gradio Space for the measurement: questions go in as a table, shares, a chart and every decision come out.
 
-Run it with `python app.py` in this folder; it needs `gradio` and `matplotlib` besides requirements.txt.
+Run it with `python app.py` in this folder; it needs `gradio` besides requirements.txt.
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ def measure(table):
     if not rows:
         raise gr.Error("The table is empty.")
     try:
-        result = evaluate.load(str(HERE)).compute(
+        result = evaluate.load(str(HERE / "question_type.py")).compute(
             questions=[row[0] for row in rows],
             contexts=[row[1] for row in rows],
             benchmarks=[row[2] or "all" for row in rows],

@@ -28,7 +28,7 @@ def score(table):
     if not rows:
         raise gr.Error("The table is empty.")
     try:
-        result = evaluate.load(str(HERE)).compute(
+        result = evaluate.load(str(HERE / "report_text.py")).compute(
             predictions=[row[0] for row in rows],
             references=[row[1] for row in rows],
             return_rows=True,

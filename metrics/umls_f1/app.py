@@ -30,7 +30,7 @@ def score(table, negation):
     if not rows:
         raise gr.Error("The table is empty.")
     try:
-        result = evaluate.load(str(HERE)).compute(
+        result = evaluate.load(str(HERE / "umls_f1.py")).compute(
             predictions=[row[0] for row in rows],
             references=[row[1] for row in rows],
             negation=negation,

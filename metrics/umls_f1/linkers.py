@@ -96,11 +96,11 @@ def _quickumls(where):
     def link(text, words):
         mentions = []
         for candidates in matcher.match(text, best_match=True, ignore_syntax=False):
-            # Candidates for one stretch of text come best first; equally similar ones are decided by identifier.
-            best = min(candidates, key=lambda candidate: (-candidate["similarity"], candidate["cui"]))
+            # QuickUMLS ranks the candidates for one stretch of text so; equal ones are decided by identifier.
+            best = min(candidates, key=lambda one: (-(one["similarity"] + one["preferred"]), one["cui"]))
             place = _words_at(words[1], best["start"], best["end"])
             if place:
-                mentions.append((*place, best["cui"], best.get("preferred_term") or best["term"]))
+                mentions.append((*place, best["cui"], best["term"]))
         return mentions
 
     return link

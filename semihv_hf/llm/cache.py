@@ -1,19 +1,16 @@
 """Replies that were paid for once: an append-only log with an index, shared by threads and processes.
 
 A folder holds `responses.jsonl`, the log and the only truth; `index.sqlite`, which says where each reply stands in
-it; and `failures.jsonl`, the calls that gave no reply, for the record only. A reply is on the disk before it counts
-as done, so a process that is killed loses no more than what was not reported yet.
+it; and `failures.jsonl`, the calls that gave no reply, for the record only. A reply is in the log as soon as it is
+there, and on the disk before it counts as done: a process that is killed loses nothing that it was given.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import os
-import queue
 import sqlite3
-import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from datetime import datetime, timezone
@@ -24,20 +21,17 @@ from semihv_hf.errors import SemiHVError
 from semihv_hf.files import atomic_file
 from semihv_hf.llm.cache_index import Index
 from semihv_hf.llm.cache_log import LOG_FORMAT, Log, json_line
+from semihv_hf.llm.cache_writer import MOST_IN_GROUP, Writer
 from semihv_hf.llm.keys import content_key, request_summary
 
 if TYPE_CHECKING:
     from semihv_hf.llm.types import Failure
-
-logger = logging.getLogger(__name__)
 
 __all__ = ["ResponseCache", "content_key", "request_summary"]
 
 LOG_NAME = "responses.jsonl"
 INDEX_NAME = "index.sqlite"
 FAILURES_NAME = "failures.jsonl"
-# Replies that wait while the disk is busy go there together; more than these wait for the next turn.
-_MOST_IN_GROUP = 1000
 
 
 class ResponseCache:
@@ -80,10 +74,7 @@ class ResponseCache:
             raise SemiHVError(
                 f"The cache folder {self.folder} cannot be opened: {error}.", "Name a folder that can be written."
             ) from error
-        self._failures: Log | None = None
-        self._queue: queue.SimpleQueue = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
+        self._writer = Writer(self._log, self._index, self.folder / FAILURES_NAME)
         self._closed = False
         self._pid = os.getpid()
 
@@ -110,11 +101,7 @@ class ResponseCache:
         """
         self._after_fork()
         place = self._index.find(key)
-        if place is None and self._index.behind():
-            # Never waits: whoever has the lock is about to bring the index up to date.
-            with self._log.locked(wait=False) as held:
-                if held:
-                    self._index.catch_up()
+        if place is None and self._index.refresh():
             place = self._index.find(key)
         if place is None:
             return None
@@ -124,6 +111,8 @@ class ResponseCache:
                 self._index.rebuild()
             place = self._index.find(key)
             row = None if place is None else self._log.read(*place)
+        if row is not None and not self.read_only and sum(place) > self._log.synced:
+            self._log.sync()  # whoever wrote it has not said yet that it is on the disk; who reads it goes on with it
         return row
 
     def __contains__(self, key: str) -> bool:
@@ -154,7 +143,9 @@ class ResponseCache:
         Raises:
             `SemiHVError`: the disk is full, or the reply is nothing that JSON can hold.
         """
-        return self.submit(key, request, response).result()
+        future = self.submit(key, request, response)
+        self._writer.hurry()
+        return future.result()
 
     async def aput(self, key: str, request: Mapping[str, Any], response: Mapping[str, Any]) -> dict[str, Any]:
         """[`put`](#put) for coroutines: the event loop goes on while the disk is written.
@@ -167,10 +158,24 @@ class ResponseCache:
         Returns:
             `dict`: the reply that counts from now on.
         """
-        return await asyncio.wrap_future(self.submit(key, request, response))
+        return await self.asubmit(key, request, response)
+
+    def asubmit(self, key: str, request: Mapping[str, Any], response: Mapping[str, Any]) -> asyncio.Future:
+        """[`submit`](#submit) for coroutines. Replies that are on the disk together wake the event loop once.
+
+        Args:
+            key (`str`): the request's content key.
+            request (`Mapping`): what [`request_summary`] says about it.
+            response (`Mapping`): the reply.
+
+        Returns:
+            `asyncio.Future`: of the running event loop; done when the reply is on the disk, with the result of
+            [`put`](#put).
+        """
+        return self._submit(key, request, response, asyncio.get_running_loop().create_future())
 
     def submit(self, key: str, request: Mapping[str, Any], response: Mapping[str, Any]) -> Future:
-        """Hands a reply over to be written. Replies of several threads or tasks share one write and one sync.
+        """Writes a reply, and has it synced to the disk within a moment, together with others of that moment.
 
         Args:
             key (`str`): the request's content key.
@@ -180,6 +185,9 @@ class ResponseCache:
         Returns:
             `concurrent.futures.Future`: done when the reply is on the disk; its result is that of [`put`](#put).
         """
+        return self._submit(key, request, response, Future())
+
+    def _submit(self, key: str, request: Mapping[str, Any], response: Mapping[str, Any], future: Any) -> Any:
         if len(key) != 64:
             raise SemiHVError(f"{key!r} is no content key.")
         entry = {"key": key, "time": _now(), "request": dict(request), "response": dict(response)}
@@ -187,7 +195,9 @@ class ResponseCache:
             line = json_line(entry)
         except (TypeError, ValueError) as error:
             raise SemiHVError(f"A reply cannot be kept: {error}.") from error
-        return self._enqueue(LOG_NAME, entry, line)
+        self._check_writable()
+        self._writer.add(entry, line, future)
+        return future
 
     def note_failure(self, key: str, request_id: str, failure: Failure) -> Future:
         """Writes down, for the record, that a call gave no reply. It is never read as one.
@@ -202,7 +212,10 @@ class ResponseCache:
         """
         reason = {"kind": failure.kind, "detail": failure.detail, "attempts": failure.attempts}
         row = {"key": key, "time": _now(), "id": request_id, "failure": reason}
-        return self._enqueue(FAILURES_NAME, row, json_line(row))
+        self._check_writable()
+        future: Future = Future()
+        self._writer.add_failure(json_line(row), future)
+        return future
 
     def failures(self) -> Iterator[dict[str, Any]]:
         """The record of failed calls, in the order of time.
@@ -251,6 +264,7 @@ class ResponseCache:
         Raises:
             `SemiHVError`: it is no such file.
         """
+        self._check_writable()
         try:
             log = Log(Path(path), read_only=True)
         except OSError as error:
@@ -260,92 +274,20 @@ class ResponseCache:
         try:
             for _, _, row in log.lines(0):
                 if row is not None and isinstance(row.get("key"), str) and len(row["key"]) == 64 and "response" in row:
-                    waiting.append(self._enqueue(LOG_NAME, row, json_line(row)))
-                if len(waiting) == _MOST_IN_GROUP:
+                    waiting.append(Future())
+                    self._writer.add(row, json_line(row), waiting[-1], at_once=False)
+                if len(waiting) == MOST_IN_GROUP:
                     _wait(waiting)
         finally:
             log.close()
         _wait(waiting)
         return len(self) - before
 
-    def _enqueue(self, name: str, row: dict[str, Any], line: bytes) -> Future:
+    def _check_writable(self) -> None:
         self._after_fork()
         if self.read_only or self._closed:
             state = "opened for reading only" if self.read_only else "closed"
             raise SemiHVError(f"The cache {self.folder} is {state}; nothing can be added.")
-        future: Future = Future()
-        future.set_running_or_notify_cancel()  # a caller that goes away does not stop what is being written
-        with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._write, name="response-cache", daemon=True)
-                self._thread.start()
-        self._queue.put((name, row, line, future))
-        return future
-
-    def _write(self) -> None:
-        """The thread that writes: what came in while the disk was busy makes up the next group. It waits for nothing
-        more: what a killed process had not written yet is paid for again."""
-        while (first := self._queue.get()) is not None:
-            group = [first]
-            stop = False
-            while len(group) < _MOST_IN_GROUP and not self._queue.empty():
-                if (item := self._queue.get()) is None:
-                    stop = True
-                    break
-                group.append(item)
-            for name in (LOG_NAME, FAILURES_NAME):
-                items = [item[1:] for item in group if item[0] == name]
-                if items:
-                    self._commit(name, items)
-            if stop:
-                return
-
-    def _commit(self, name: str, items: list[tuple[dict, bytes, Future]]) -> None:
-        try:
-            if name == LOG_NAME:
-                standing = self._add([(row, line) for row, line, _ in items])
-            else:
-                standing = self._add_failures([line for _, line, _ in items])
-        except BaseException as error:  # each waiting caller must hear of it, whatever it is
-            wrapped = SemiHVError(f"{self.folder}: {error}") if isinstance(error, (OSError, sqlite3.Error)) else error
-            for *_, future in items:
-                future.set_exception(wrapped)
-            return
-        for (*_, future), result in zip(items, standing):
-            future.set_result(result)
-
-    def _add(self, rows: list[tuple[dict, bytes]]) -> list[dict]:
-        """Log first, then index, both under the lock that all processes share."""
-        with self._log.locked():
-            self._log.cut_torn_line()
-            self._index.catch_up()
-            standing: dict[str, dict] = {}
-            fresh = []
-            for row, line in rows:
-                if row["key"] in standing:
-                    continue
-                place = self._index.find(row["key"])
-                found = None if place is None else self._log.read(*place)
-                standing[row["key"]] = row if found is None else found
-                if found is None:
-                    fresh.append((row["key"], line))
-            if fresh:
-                places = self._log.append([line for _, line in fresh])
-                entries = [(key, *place) for (key, _), place in zip(fresh, places)]
-                try:
-                    self._index.add(entries, sum(places[-1]))
-                except sqlite3.Error as error:
-                    # The replies are safe in the log; the index catches up as soon as it can be written again.
-                    logger.warning("The index of %s could not be written: %s", self.folder, error)
-        return [standing[row["key"]]["response"] for row, _ in rows]
-
-    def _add_failures(self, lines: list[bytes]) -> list[None]:
-        if self._failures is None:
-            self._failures = Log(self.folder / FAILURES_NAME)
-        with self._failures.locked():
-            self._failures.cut_torn_line()
-            self._failures.append(lines)
-        return [None] * len(lines)
 
     def _after_fork(self) -> None:
         """A forked child must not touch its parent's connections and has none of its threads: it opens its own."""
@@ -357,13 +299,9 @@ class ResponseCache:
         if self._closed or self._pid != os.getpid():
             return
         self._closed = True
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join()
+        self._writer.close()
         self._index.close()
         self._log.close()
-        if self._failures is not None:
-            self._failures.close()
 
     def __enter__(self) -> ResponseCache:
         return self

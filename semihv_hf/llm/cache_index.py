@@ -21,7 +21,10 @@ _GROUP = 1000
 
 
 class Index:
-    """Finds a key's line in a log. All writing happens under the log's lock, reading at any time.
+    """Finds a key's line in a log, at any time and without a lock.
+
+    The table has the lines up to a place; those that this process appended behind it are in its memory until they are
+    added as a group ([`expect`], [`settle`]). Everything else is added under the log's lock.
 
     Args:
         path (`pathlib.Path` or `None`): the database; `None` for a private one that the system removes.
@@ -31,7 +34,12 @@ class Index:
     def __init__(self, path: Path | None, log: Log):
         self.path = path
         self.log = log
+        # Up to here every line is in the table or expected, as far as this process knows: if the log is no longer than
+        # this, a key that is not found is not there. Never more than the truth, less does no harm.
+        self.known = 0
+        self._expected: dict[str, tuple[int, int]] = {}
         self._reading = threading.Lock()
+        self._writing = threading.Lock()
         self._connections: list[sqlite3.Connection] = []
         with log.locked():
             try:
@@ -67,7 +75,8 @@ class Index:
             self._empty()
 
     def _empty(self) -> None:
-        with self._writer:
+        self.known = 0
+        with self._writing, self._writer:
             self._writer.execute("DELETE FROM entries")
             self._writer.execute("INSERT OR REPLACE INTO log VALUES (1, ?, 0)", (self.log.identity,))
 
@@ -86,24 +95,90 @@ class Index:
         Returns:
             `tuple[int, int]` or `None`: offset and bytes.
         """
+        if (expected := self._expected.get(key)) is not None:
+            return expected
         with self._reading:
             return self._reader.execute(
                 "SELECT place, length FROM entries WHERE key = ?", (bytes.fromhex(key),)
             ).fetchone()
 
-    def behind(self) -> bool:
-        """Whether the log holds more than the index, for one because a process died between the two."""
+    def refresh(self) -> bool:
+        """Takes up what other processes have added to the log, if nobody holds its lock.
+
+        Returns:
+            `bool`: whether a key that was not found should be looked for again.
+        """
+        size = self.log.size()
+        if size == self.known:
+            return False
         with self._reading:
-            return self._reader.execute("SELECT indexed FROM log").fetchone()[0] < self.log.size()
+            (indexed,) = self._reader.execute("SELECT indexed FROM log").fetchone()
+        if indexed >= size:
+            self.known = indexed
+            return True
+        # For one because a process died between the log and the index. Whoever has the lock is about to mend it.
+        with self.log.locked(wait=False) as held:
+            return held and self.catch_up() > 0
+
+    def expect(self, key: str, place: int, length: int) -> None:
+        """Notes a line that this process has just appended, at the place [`known`]. The caller holds the log's lock.
+
+        Args:
+            key (`str`): its content key.
+            place (`int`): where it starts.
+            length (`int`): its bytes.
+        """
+        self._expected[key] = (place, length)
+        self.known = place + length
+
+    def settle(self, end: int) -> None:
+        """Adds the expected lines to the table, at best without asking for the log's lock.
+
+        Args:
+            end (`int`): lines behind this place are left for later.
+
+        Raises:
+            `sqlite3.Error`: the table cannot be written.
+        """
+        group = [(key, *place) for key, place in self._expected.copy().items() if sum(place) <= end]
+        if not group:
+            return
+        rows = [(bytes.fromhex(key), place, length) for key, place, length in group]
+        with self._writing, self._writer:
+            self._writer.execute("BEGIN IMMEDIATE")  # from here on no other process adds anything
+            (indexed,) = self._writer.execute("SELECT indexed FROM log").fetchone()
+            last = sum(rows[-1][1:])
+            follows = indexed == rows[0][1] == last - sum(length for *_, length in rows)  # no foreign line in between
+            if follows:
+                self._insert(rows, last)
+        if not follows:
+            with self.log.locked():
+                self.catch_up()
+        for key, *_ in group:
+            self._expected.pop(key, None)
+
+    def forget(self) -> int | None:
+        """Expects nothing any more; the next look at the log finds whatever stands there.
+
+        Returns:
+            `int` or `None`: where the first expected line starts; `None` if none was expected.
+        """
+        places = [place for place, _ in self._expected.values()]
+        self._expected.clear()
+        if places:
+            self.known = min(places)
+        return min(places, default=None)
 
     def catch_up(self) -> int:
-        """Adds the lines of the log that the index does not have yet. The caller holds the log's lock.
+        """Adds the lines of the log that the table does not have yet. The caller holds the log's lock.
 
         Returns:
             `int`: how many complete lines were read.
         """
-        (start,) = self._writer.execute("SELECT indexed FROM log").fetchone()
+        with self._writing:
+            (start,) = self._writer.execute("SELECT indexed FROM log").fetchone()
         if start >= self.log.size():
+            self.known = start
             return 0
         count = damaged = 0
         group: list[tuple[str, int, int]] = []
@@ -132,13 +207,21 @@ class Index:
             end (`int`): the log is indexed up to here.
         """
         rows = [(bytes.fromhex(key), place, length) for key, place, length in entries]
-        with self._writer:
-            self._writer.executemany("INSERT OR IGNORE INTO entries VALUES (?, ?, ?)", rows)
-            self._writer.execute("UPDATE log SET indexed = ?", (end,))
+        with self._writing, self._writer:
+            self._insert(rows, end)
+        for key, place in self._expected.copy().items():
+            if sum(place) <= end:
+                self._expected.pop(key, None)
+        self.known = end
+
+    def _insert(self, rows: list[tuple[bytes, int, int]], end: int) -> None:
+        self._writer.executemany("INSERT OR IGNORE INTO entries VALUES (?, ?, ?)", rows)
+        self._writer.execute("UPDATE log SET indexed = ?", (end,))
 
     def rebuild(self) -> None:
         """Throws the entries away and reads the whole log. The caller holds the log's lock."""
         self._empty()
+        self._expected.clear()
         self.catch_up()
 
     def keys(self) -> Iterator[str]:

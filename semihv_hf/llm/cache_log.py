@@ -1,5 +1,7 @@
 """The log behind the cache: one JSON object a line, appended by several processes, synced before it counts.
 
+A written line outlives its process at once, and a power cut only after [`Log.sync`], which several lines share.
+
 A line is complete when it ends in a newline. A process that is killed while it writes leaves at most one torn line at
 the end; whoever appends next cuts it off, which is safe because only the holder of the lock writes.
 """
@@ -37,6 +39,7 @@ class Log:
     def __init__(self, path: Path, *, read_only: bool = False):
         self.path = path
         self.read_only = read_only
+        self.synced = 0  # up to here the disk has the file, as far as this process knows
         flags = os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT | os.O_APPEND
         self._file = os.open(path, flags, 0o600)
         if not read_only:
@@ -75,6 +78,8 @@ class Log:
                 return
             yield True
         finally:
+            # Unlocked by name: a child that was forked meanwhile has a copy of the handle, and keeps the lock with it.
+            fcntl.flock(handle, fcntl.LOCK_UN)
             os.close(handle)
 
     def size(self) -> int:
@@ -127,17 +132,65 @@ class Log:
         start = self.size()
         try:
             _write_all(self._file, b"".join(lines))
-            os.fsync(self._file)
         except OSError as error:
             os.ftruncate(self._file, start)
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            what = "The disk is full" if full else f"Writing failed ({error.strerror})"
-            raise SemiHVError(f"{what}: {self.path}.", "Replies that were reported before are safe.") from error
+            raise self._failed(error) from error
+        try:
+            self.sync()
+        except SemiHVError:
+            os.ftruncate(self._file, start)
+            raise
         places = []
         for line in lines:
             places.append((start, len(line)))
             start += len(line)
         return places
+
+    def append_unsynced(self, line: bytes) -> tuple[int, int] | None:
+        """Adds one line, which outlives the process; only after [`sync`] it outlives a power cut, too. The caller
+        holds the lock and knows that the file ends in a whole line.
+
+        Args:
+            line (`bytes`): what to add, as [`json_line`] makes it.
+
+        Returns:
+            `tuple[int, int]` or `None`: its offset and its bytes; `None` if it could not be written, and was not.
+        """
+        start = self.size()
+        try:
+            if os.write(self._file, line) == len(line):
+                return start, len(line)
+        except OSError as error:
+            logger.debug("%s: %s", self.path, error)  # whoever writes it again tells, if it fails again
+        os.ftruncate(self._file, start)
+        return None
+
+    def sync(self) -> None:
+        """Waits until the disk has all that was written before, by whichever process.
+
+        Raises:
+            `SemiHVError`: it cannot take it.
+        """
+        size = self.size()
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise self._failed(error) from error
+        self.synced = max(self.synced, size)
+
+    def cut_back(self, start: int) -> None:
+        """Removes what stands after a line's end. The caller holds the lock and has written all of that itself.
+
+        Args:
+            start (`int`): what stands before stays.
+        """
+        os.ftruncate(self._file, start)
+        self.synced = min(self.synced, start)
+
+    def _failed(self, error: OSError) -> SemiHVError:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        what = "The disk is full" if full else f"Writing failed ({error.strerror})"
+        return SemiHVError(f"{what}: {self.path}.", "Replies that were reported before are safe.")
 
     def cut_torn_line(self) -> None:
         """Removes what a killed process left after the last newline. The caller holds the lock."""

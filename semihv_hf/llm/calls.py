@@ -194,7 +194,7 @@ class Caller:
         if row.asked_again:
             return row.failure("schema", f"the reply does not fit the schema, twice ({problem})")
         row.asked_again = True
-        row.messages = asked_again(row.messages, reply.text, problem)
+        row.messages = asked_again(row.messages, reply.text, problem, row.request.schema)
         return 0.0
 
     def _succeeded(self) -> None:

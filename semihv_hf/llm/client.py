@@ -277,12 +277,13 @@ class ChatClient:
     def _begin(self, caller: Caller | None, request: ChatRequest) -> ChatResult | Awaitable[ChatResult]:
         """Answers from the cache at once, or gives the work that is to be done. Must not wait in between: two equal
         requests must not both find that nobody has asked yet."""
-        from semihv_hf.llm.keys import content_key
+        from semihv_hf.llm.keys import content_key, hashed_messages
 
         if (problem := check_request(request)) is not None:
             return ChatResult(str(getattr(request, "id", "")), "", failure=Failure("bad_request", problem))
         try:
-            key = content_key(self.settings, request)
+            hashed = hashed_messages(request)
+            key = content_key(self.settings, request, hashed)
         except (TypeError, ValueError) as error:
             problem = f"the request is nothing that JSON can hold ({first_line(error)})"
             return ChatResult(request.id, "", failure=Failure("bad_request", problem))
@@ -293,7 +294,7 @@ class ChatClient:
         if key in self._in_flight:
             return self._follow(self._in_flight[key], request)
         self._in_flight[key] = asyncio.get_running_loop().create_future()
-        return self._lead(caller, key, request)
+        return self._lead(caller, key, request, hashed)
 
     def _look_up(self, key: str, request: ChatRequest) -> ChatResult | None:
         kept = None if self.cache is None else self.cache.get(key)
@@ -307,12 +308,12 @@ class ChatClient:
         self.budget.charge(reply.usage, cached=True)
         return _result(request.id, key, reply, reply.usage, cached=True)
 
-    async def _lead(self, caller: Caller, key: str, request: ChatRequest) -> ChatResult:
+    async def _lead(self, caller: Caller, key: str, request: ChatRequest, hashed: list[dict]) -> ChatResult:
         turn = self._in_flight[key]
         try:
             answer, usage = await caller.ask(request)
             if isinstance(answer, Reply):
-                answer = await self._keep(key, request, replace(answer, usage=usage))
+                answer = await self._keep(key, request, replace(answer, usage=usage), hashed)
                 result = _result(request.id, key, answer, usage)
             else:
                 result = ChatResult(request.id, key, failure=answer, usage=usage)
@@ -324,19 +325,22 @@ class ChatClient:
             del self._in_flight[key]
             turn.cancel()  # unless there is a result: whoever waits for it is being cancelled as well
 
-    async def _keep(self, key: str, request: ChatRequest, reply: Reply) -> Reply:
+    async def _keep(self, key: str, request: ChatRequest, reply: Reply, hashed: list[dict]) -> Reply:
         from semihv_hf.llm.keys import request_summary
 
         if self.cache is None or self.cache.read_only:
             return reply
-        storing = asyncio.wrap_future(self.cache.submit(key, request_summary(self.settings, request), reply.kept()))
+        kept = reply.kept()
+        storing = self.cache.asubmit(key, request_summary(self.settings, request, hashed), kept)
         try:
             standing = await asyncio.shield(storing)
         except asyncio.CancelledError:  # the run is being stopped, but this reply is paid for
             await asyncio.wait([storing])
             raise
+        if standing == kept:
+            return reply
         try:
-            # Another process may have had an answer first; one request has one answer.
+            # Another process had an answer first; one request has one answer.
             return replace(Reply.from_kept(standing, request.schema), usage=reply.usage)
         except (TypeError, ValueError):
             return reply

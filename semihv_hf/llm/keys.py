@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 KEY_FORMAT = 1
 
 
-def content_key(settings: ServerSettings, request: ChatRequest) -> str:
+def content_key(settings: ServerSettings, request: ChatRequest, hashed: list[dict[str, Any]] | None = None) -> str:
     """The name under which the answer to a request is kept.
 
     Two requests have the same key exactly if they ask the same model at the same address for the same thing: equal
@@ -30,6 +30,7 @@ def content_key(settings: ServerSettings, request: ChatRequest) -> str:
     Args:
         settings ([`ServerSettings`]): the server, the model and the sampling.
         request ([`ChatRequest`]): the request.
+        hashed (`list[dict]`, *optional*): its messages by [`hashed_message`], where they are at hand.
 
     Returns:
         `str`: 64 hex digits.
@@ -38,7 +39,7 @@ def content_key(settings: ServerSettings, request: ChatRequest) -> str:
         "format": KEY_FORMAT,
         "base_url": settings.shown_url,
         "model": settings.model,
-        "messages": [hashed_message(message) for message in request.messages],
+        "messages": hashed_messages(request) if hashed is None else hashed,
         "schema": schema_json(request.schema),
         "sampling": sampling(settings),
         "prompt_version": request.prompt_version,
@@ -47,17 +48,20 @@ def content_key(settings: ServerSettings, request: ChatRequest) -> str:
     return hashlib.sha256(canonical_json(content).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def request_summary(settings: ServerSettings, request: ChatRequest) -> dict[str, Any]:
+def request_summary(
+    settings: ServerSettings, request: ChatRequest, hashed: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
     """What an entry of the cache says about its request: enough to tell what it was, none of its texts and pixels.
 
     Args:
         settings ([`ServerSettings`]): the server, the model and the sampling.
         request ([`ChatRequest`]): the request.
+        hashed (`list[dict]`, *optional*): its messages by [`hashed_message`], where they are at hand.
 
     Returns:
         `dict`: names, sampling, the sources, and hashes of the messages and the images.
     """
-    hashed = [hashed_message(message) for message in request.messages]
+    hashed = hashed_messages(request) if hashed is None else hashed
     return {
         "base_url": settings.shown_url,
         "model": settings.model,
@@ -105,6 +109,18 @@ def schema_json(schema: type[BaseModel] | None) -> str | None:
         `str` or `None`: canonical JSON.
     """
     return None if schema is None else canonical_json(schema.model_json_schema())
+
+
+def hashed_messages(request: ChatRequest) -> list[dict[str, Any]]:
+    """All messages of a request by [`hashed_message`].
+
+    Args:
+        request ([`ChatRequest`]): the request.
+
+    Returns:
+        `list[dict]`: the messages without pixels.
+    """
+    return [hashed_message(message) for message in request.messages]
 
 
 def hashed_message(message: dict[str, Any]) -> dict[str, Any]:

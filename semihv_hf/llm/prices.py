@@ -201,9 +201,11 @@ def _read_table(table: Mapping[str, Any] | str | Path | None) -> dict[str, Price
     if isinstance(table, (str, Path)):
         import yaml
 
+        from semihv_hf.yaml_files import safe_yaml
+
         name = Path(table).name
         try:
-            table = yaml.safe_load(Path(table).read_text(encoding="utf-8"))  # JSON is YAML
+            table = safe_yaml(Path(table).read_text(encoding="utf-8"))  # JSON is YAML
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise SemiHVError(f"The price table {name} cannot be read: {error}") from error
     if not isinstance(table, Mapping):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from semihv_hf.llm.redaction import redact
@@ -43,7 +43,7 @@ class Reply:
             "mode": self.mode,
             "model": self.model,
             "system_fingerprint": self.system_fingerprint,
-            "usage": None if self.usage is None else asdict(self.usage),
+            "usage": None if self.usage is None else dict(vars(self.usage)),
         }
 
     @classmethod

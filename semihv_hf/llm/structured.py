@@ -173,18 +173,25 @@ def _in_words(schema: "type[BaseModel]") -> str:
     return canonical_json(strict_schema(schema))
 
 
-def asked_again(messages: list[dict], reply: str, problem: str) -> list[dict]:
+def asked_again(messages: list[dict], reply: str, problem: str, schema: "type[BaseModel]") -> list[dict]:
     """The conversation that asks once more after a reply of the wrong shape.
+
+    It shows the schema: some servers (`transformers serve` is one) take a `response_format` and pass over it, so that
+    the model has not been told the shape yet.
 
     Args:
         messages (`list[dict]`): the conversation so far.
         reply (`str`): the reply, of which the beginning is shown.
         problem (`str`): what is wrong with it.
+        schema (`type[pydantic.BaseModel]`): the wanted shape.
 
     Returns:
         `list[dict]`: with the reply and the demand as two further turns.
     """
-    demand = f"That does not fit the JSON schema ({problem}). Reply again, with the corrected JSON object only."
+    demand = (
+        f"That does not fit the JSON schema ({problem}). Reply again, with the corrected JSON object only. "
+        f"The schema:\n{_in_words(schema)}"
+    )
     return [*messages, {"role": "assistant", "content": reply[:_ECHO]}, {"role": "user", "content": demand}]
 
 

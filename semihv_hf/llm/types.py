@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -99,7 +100,7 @@ class ServerSettings:
         if wrong := sorted(set(self.extra) & set(_NOT_EXTRA)):
             raise SemiHVError(f"`extra` may not hold {wrong[0]!r}.", "It has a setting of its own, or none.")
 
-    @property
+    @cached_property
     def shown_url(self) -> str:
         """The server without anything that could be a secret: no user, password, query or fragment."""
         return shown_url(self.base_url)

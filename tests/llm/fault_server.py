@@ -32,6 +32,8 @@ class FaultServer:
         formats (`tuple[str, ...]`, *optional*): response formats that it knows; others get 400.
         models (`list[str]`, *optional*): what `GET /models` lists; without it that is 404.
         bears (`int`, *optional*): calls at the same time, above which it says 429.
+        passes_over_formats (`bool`, *optional*, defaults to `False`): it takes every response format, and the model
+            never hears of it.
     """
 
     def __init__(
@@ -46,7 +48,9 @@ class FaultServer:
         formats: tuple[str, ...] = ("json_schema", "json_object"),
         models: list[str] | None = None,
         bears: int | None = None,
+        passes_over_formats: bool = False,
     ):
+        self.passes_over_formats = passes_over_formats
         self.rate, self.seed, self.faults, self.plan = rate, seed, faults, plan
         self.dies_after, self.latency, self.formats, self.models, self.bears = (
             dies_after,
@@ -128,6 +132,8 @@ class FaultServer:
         if self.latency is not None:
             wait = self.latency(text)
             await (wait if asyncio.iscoroutine(wait) else asyncio.sleep(wait))
+        if self.passes_over_formats:
+            body = {name: value for name, value in body.items() if name != "response_format"}
         wanted = body.get("response_format", {}).get("type")
         if wanted and wanted not in self.formats:
             _send(writer, 400, _error(f"'response_format' of type {wanted} is not supported"))
@@ -215,6 +221,8 @@ def completion(body: dict, text: str, fault: str | None = None) -> dict:
     verdict = json.dumps({"score": score(text), "reason": f"{len(text.split())} words"})
     if "response_format" in body:
         content = verdict
+    elif "Reply again" in json.dumps(body["messages"]):
+        content = verdict if '"score"' in str(body["messages"][-1]["content"]) else '{"answer": "of what shape?"}'
     elif "JSON schema" in json.dumps(body["messages"]):
         content = f'Let me think: {{"score": 9}} would be too much.\n{verdict}\nThat is all.'
     else:

@@ -262,6 +262,14 @@ def test_a_reply_of_the_wrong_shape_is_asked_for_once_more():
     assert result.usage.output_tokens == 10, "both calls were paid for"
 
 
+def test_a_server_that_passes_over_the_schema_is_told_it_in_the_second_try():
+    with FaultServer(passes_over_formats=True) as server:
+        (result,) = ask(server, [request("a", Verdict)])
+        first, second = (body["messages"] for body in server.bodies)
+    assert result.failure is None and result.parsed.score == score("case a")
+    assert '"score"' not in str(first) and '"score"' in second[-1]["content"]
+
+
 def test_run_works_inside_a_running_event_loop():
     async def notebook_cell():
         return ask(server, [request("a")])

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from semihv_hf.llm.structured import (
     ReplyFormats,
+    asked_again,
     last_json_object,
     parse_reply,
     strict_format,
@@ -83,6 +84,14 @@ def test_the_demand_in_words_keeps_the_conversation():
     assert first["content"].startswith("You judge.\n\n") and "findings" in first["content"] and second is user
     assert system["content"] == "You judge."
     assert [message["role"] for message in with_schema_in_words([user], Report)] == ["system", "user"]
+
+
+def test_a_reply_of_the_wrong_shape_is_asked_for_again_with_the_shape_itself():
+    user = {"role": "user", "content": "case"}
+    asked = asked_again([user], "Prose. " * 2000, "findings: Field required", Report)
+    assert asked[0] is user and [message["role"] for message in asked] == ["user", "assistant", "user"]
+    assert len(asked[1]["content"]) < 5000 and "findings: Field required" in asked[2]["content"]
+    assert json.loads(asked[2]["content"].partition("\n")[2]) == strict_schema(Report)
 
 
 def test_only_a_refusal_of_the_format_steps_down_and_only_once_for_calls_that_were_open_together():
