@@ -16,12 +16,16 @@ The rest is what the pipeline adds, and what the bar is about: reading and check
 in prompts, the way of each case through its stages, reading labels, the filters, records and their provenance, blocks,
 shards (every image is written once into a block and once for each kind of row that shows it), the report. Imports and
 the start of the process are in none of them; what a run does once is.
+
+`--peer PYTHON` sends the same calls through distilabel, which is installed in an environment of its own
+(`pip install 'distilabel[openai]' requests`; it does not go together with the packages here). See `curation_peer.py`.
 """
 
 import argparse
 import asyncio
+import json
 import multiprocessing
-import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -125,17 +129,37 @@ def prepare(url: str, cases: Path) -> float:
     return seconds
 
 
-def _call(request, shape: dict) -> dict:
-    system, user = (message["content"] for message in request.messages)
-    texts = [part["text"] for part in user if part["type"] == "text"]
-    [image] = [part["image_url"]["url"] for part in user if part["type"] == "image_url"]
-    return {"shape": shape, "system": system, "instruction": "\n".join(texts), "image": image.partition(",")[2]}
+def peer(python: str, url: str, requests: list, folder: Path) -> float | None:
+    """CPU seconds a call of distilabel with the same calls; `None`, with the reason, where it does not run."""
+    from semihv_hf.llm.structured import strict_format
+
+    path = folder / "calls.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        for request in requests:
+            system, user = (message["content"] for message in request.messages)
+            [image] = [part["image_url"]["url"] for part in user if part["type"] == "image_url"]
+            call = {
+                "shape": strict_format(request.schema),
+                # Its task takes one system text for all rows; ours name the fence of each.
+                "instruction": "\n".join([system, *(part["text"] for part in user if part["type"] == "text")]),
+                "image": image.partition(",")[2],
+            }
+            file.write(json.dumps(call) + "\n")
+    command = [python, str(HERE.with_name("curation_peer.py")), url, str(path), "16"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    if done.returncode:
+        print(f"distilabel NOT measured: {(done.stderr.strip() or 'no reason').splitlines()[-1]}", flush=True)
+        return None
+    told = json.loads(done.stdout.strip().splitlines()[-1])
+    return told["seconds"] / told["calls"]
 
 
 def peak(url: str, cases: Path, told) -> None:
     """Most memory of a process of its own, in MiB."""
     pipeline(url, cases)
-    told.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    # Not `ru_maxrss`: a process that was started by a larger one inherits that one's.
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    told.send(int(line.split()[1]) / 1024)
 
 
 def peaks(url: str, folder: Path, counts: tuple[int, int], side: int) -> list[float]:
@@ -158,6 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in {"rounds": 3, "rows": 300, "side": 256, "threads": 1, "seed": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=value, help=f"default: {value}")
+    parser.add_argument("--peer", help="Python of an environment with distilabel, to compare with")
     parser.add_argument("--memory", action="store_true", help="also compare the memory of 1x and 4x the rows")
     parser.add_argument("--memory-rows", type=int, default=100, help="rows of 1x; default: 100")
     parser.add_argument("--memory-side", type=int, default=640, help="pixels of their images; default: 640")
@@ -188,6 +213,15 @@ def main() -> None:
         claims.append({"claim": "5 ms over own CPU a row", "ratio": BAR_MS / max(own, 0.01), "bar": 1.0})
         facts.update(cpu_ms={name: round(value, 3) for name, value in per_row.items()}, own_ms=round(own, 3))
         facts.update(calls=len(requests))
+        if arguments.peer is None:
+            print("distilabel NOT measured: name the Python of its environment with --peer", flush=True)
+        elif (a_call := peer(arguments.peer, url, requests, folder)) is not None:
+            # It is given images that are prepared, so that ours are left out on this side.
+            other, whole = 1000 * a_call * len(requests) / arguments.rows, per_row["pipeline"] - per_row["images"]
+            print(f"distilabel: {other:.2f} ms CPU a row for the calls alone, ours with all stages: {whole:.2f} ms")
+            claims.append({"claim": "distilabel's CPU a row over that of the whole pipeline", "bar": None})
+            claims[-1]["ratio"] = other / whole
+            facts.update(peer_ms=round(other, 3))
         if arguments.memory:
             small, large = peaks(
                 url, folder, (arguments.memory_rows, 4 * arguments.memory_rows), arguments.memory_side

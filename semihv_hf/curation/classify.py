@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -256,7 +257,12 @@ def provider_of(settings: ServerSettings) -> str:
     Returns:
         `str`: `"openai"` for an address of OpenAI or of OpenAI's models at Azure, else `"local"`.
     """
-    host = urlsplit(settings.base_url).hostname or ""
+    return _provider_at(settings.base_url)
+
+
+@lru_cache(maxsize=8)
+def _provider_at(url: str) -> str:
+    host = urlsplit(url).hostname or ""
     return "openai" if f".{host}".endswith(_OPENAI_HOSTS) else "local"
 
 

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from semihv_hf.curation.generation.prompts import Prompts
+from semihv_hf.curation.fencing import fence_for, inert
+from semihv_hf.curation.prompt_files import SUFFIX, PromptFiles, text_of
 from semihv_hf.data.schema import LABELS
 from semihv_hf.errors import SemiHVError, first_line
 
 PROMPT = "classify"
-FILE = Path(__file__).parent / "prompts" / f"{PROMPT}.jinja"
+FILE = Path(__file__).parent / "prompts" / (PROMPT + SUFFIX)
 _PROVIDERS = ("openai", "local")
 OUTPUTS = ("schema", "headings")
 
@@ -37,7 +38,7 @@ class ClassifyOptions:
         most_words (`int`, *optional*, defaults to 300): words of each caption, at least 1.
         output (`str`, *optional*, defaults to `"schema"`): `"schema"`, or `"headings"` to ask for lines such as
             `modality: ct` where a model is too small for JSON. Of a single label the class alone is read, too.
-        prompt ([`Prompts`], `str` or `Path`, *optional*): a template of one's own, instead of
+        prompt ([`PromptFiles`], `str` or `Path`, *optional*): a template of one's own, instead of
             `prompts/classify.jinja`.
 
     Raises:
@@ -54,7 +55,7 @@ class ClassifyOptions:
     most_images: int = 4
     most_words: int = 300
     output: str = "schema"
-    prompt: Prompts | str | Path | None = None
+    prompt: PromptFiles | str | Path | None = None
 
     def __post_init__(self):
         from semihv_hf.llm.images import DETAILS
@@ -76,7 +77,7 @@ class ClassifyOptions:
             if getattr(self, name) not in known:
                 shown = ", ".join(one for one in known if one)
                 raise SemiHVError(f"The {name} {getattr(self, name)!r} is unknown.", f"Known are {shown}.")
-        if not isinstance(self.prompt, Prompts):
+        if not isinstance(self.prompt, PromptFiles):
             object.__setattr__(self, "prompt", _read_prompt(Path(self.prompt or FILE)))
 
     @property
@@ -95,27 +96,21 @@ class ClassifyOptions:
         Returns:
             `tuple[str, str]`: the system text and the user text.
         """
-        from semihv_hf.curation.generation.fencing import fence_for, inert
-
         safe = [inert(caption) for caption in captions]
         values = {"names": names, "shown": shown, "captions": safe, "fence": fence_for(safe), "output": self.output}
         return self.prompt.render(PROMPT, values)
 
 
-def _read_prompt(path: Path) -> Prompts:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SemiHVError(f"The prompt {path} cannot be read ({first_line(error)}).", "Use a UTF-8 file.") from error
-    return _checked(text, str(path))
+def _read_prompt(path: Path) -> PromptFiles:
+    return _checked(text_of(path), str(path))
 
 
 @lru_cache(maxsize=8)
-def _checked(text: str, path: str) -> Prompts:
+def _checked(text: str, path: str) -> PromptFiles:
     """Fills a template in once for every kind of request, so that a mistake shows before any call."""
     import jinja2
 
-    prompts = Prompts({f"{PROMPT}.jinja": text})
+    prompts = PromptFiles({PROMPT + SUFFIX: text})
     try:
         prompts.version(PROMPT)
         for names in (LABELS, *((name,) for name in LABELS)):

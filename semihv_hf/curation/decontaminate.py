@@ -4,17 +4,16 @@ Runs of words are those of [`semihv_hf.data.overlap_texts`], images and near tex
 [`semihv_hf.curation.near_duplicates`].
 """
 
-import sqlite3
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..data.dataset_rows import RowFile, column_batches
+from ..data.found_rows import FoundRows
 from ..data.overlap_images import dataset_name
 from ..data.overlap_texts import TEXT_COLUMNS, TextIndex, texts_of
 from ..data.schema import SPLITS
-from ..files import atomic_file, write_json, write_text
+from ..files import write_json, write_text
 from .duplicate_choice import IDENTICAL, KINDS, Neighbours
 from .duplicate_options import DuplicateOptions
 from .likeness import TEXT_KIND, Likeness
@@ -33,35 +32,11 @@ _ROWS_AT_ONCE = 512
 _TABLE = "decontamination.md"
 
 
-class Found:
-    """Rows of the report in a table on disk: sorted, each once with its highest score."""
+class Found(FoundRows):
+    """Rows of the report."""
 
     def __init__(self):
-        self._folder = tempfile.TemporaryDirectory(prefix="semihv-contamination-")
-        self._database = sqlite3.connect(Path(self._folder.name) / "found.sqlite")
-        self._database.execute("PRAGMA journal_mode = OFF")
-        self._database.execute("PRAGMA synchronous = OFF")
-        self._database.execute(f"CREATE TABLE found ({', '.join(COLUMNS)}, PRIMARY KEY ({', '.join(_KEY)}))")
-
-    def __enter__(self) -> "Found":
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self._database.close()
-        self._folder.cleanup()
-
-    def add(self, *values) -> None:
-        """Adds a row, or its score if that is higher.
-
-        Args:
-            values: what the columns hold.
-        """
-        self._database.execute(
-            f"INSERT INTO found VALUES ({', '.join('?' * len(COLUMNS))}) ON CONFLICT DO UPDATE SET"
-            " score = excluded.score, detail = excluded.detail, dropped = max(dropped, excluded.dropped)"
-            " WHERE excluded.score > score OR (excluded.score = score AND excluded.detail < detail)",
-            values,
-        )
+        super().__init__(COLUMNS, _KEY, flags=("dropped",))
 
     def cells(self) -> list[dict[str, Any]]:
         """How many rows each source shares with each split of a benchmark.
@@ -71,35 +46,18 @@ class Found:
         """
         keys = ("source", "split", "benchmark", "benchmark_split", "matched")
         counted = "COUNT(DISTINCT id), COUNT(DISTINCT item_id), COUNT(DISTINCT CASE WHEN dropped THEN id END)"
-        rows = self._database.execute(
+        rows = self.database.execute(
             f"SELECT {', '.join(keys)}, {counted} FROM found GROUP BY {', '.join(keys)} ORDER BY {', '.join(keys)}"
         )
         return [dict(zip((*keys, "rows", "items", "dropped"), row, strict=True)) for row in rows]
 
     def count(self) -> int:
         """How many different rows are to be left out."""
-        return self._database.execute("SELECT COUNT(DISTINCT id) FROM found WHERE dropped").fetchone()[0]
+        return self.database.execute("SELECT COUNT(DISTINCT id) FROM found WHERE dropped").fetchone()[0]
 
     def dropped_ids(self) -> Iterator[tuple[str]]:
         """The ids of the rows to leave out, each once, as tuples of one."""
-        yield from self._database.execute("SELECT DISTINCT id FROM found WHERE dropped")
-
-    def write(self, path: Path) -> None:
-        """Writes the report.
-
-        Args:
-            path (`pathlib.Path`): the Parquet file.
-        """
-        import pyarrow
-        import pyarrow.parquet
-
-        types = {"score": pyarrow.float64(), "dropped": pyarrow.bool_()}
-        schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in COLUMNS])
-        cursor = self._database.execute(f"SELECT * FROM found ORDER BY {', '.join(_KEY)}")
-        with atomic_file(path, "wb") as file, pyarrow.parquet.ParquetWriter(file, schema) as writer:
-            while rows := cursor.fetchmany(4096):
-                entries = [{**dict(zip(COLUMNS, row, strict=True)), "dropped": bool(row[-1])} for row in rows]
-                writer.write_table(pyarrow.Table.from_pylist(entries, schema=schema))
+        yield from self.database.execute("SELECT DISTINCT id FROM found WHERE dropped")
 
 
 def write_contamination(

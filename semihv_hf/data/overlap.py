@@ -7,15 +7,14 @@ summary = find_overlap(["data/all"], ["benchmarks/vqa_rad", "benchmarks/slake"],
 ```
 """
 
-import sqlite3
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import SemiHVError
-from ..files import atomic_file, write_json
+from ..files import write_json
 from .dataset_rows import column_batches, row_files
+from .found_rows import FoundRows
 from .overlap_images import CORRELATION, DISTANCE, ImageIndex, dataset_name, rank_of
 from .overlap_texts import MAX_SHARING, MIN_WORDS, TEXT_COLUMNS, WORDS, TextIndex, texts_of
 
@@ -125,51 +124,17 @@ def _marked(datasets: Sequence, benchmarks: Sequence) -> Iterator[tuple[str | Pa
     yield from ((folder, True) for folder in benchmarks)
 
 
-class _Found:
-    """The pairs that were found, in a table on disk: sorted, each once with its highest score."""
+class _Found(FoundRows):
+    """The pairs that were found."""
 
     def __init__(self):
-        self._folder = tempfile.TemporaryDirectory(prefix="semihv-overlap-")
-        self._database = sqlite3.connect(Path(self._folder.name) / "pairs.sqlite")
-        self._database.execute("PRAGMA journal_mode = OFF")
-        self._database.execute("PRAGMA synchronous = OFF")
-        self._database.execute(f"CREATE TABLE pairs ({', '.join(COLUMNS)}, PRIMARY KEY ({', '.join(_KEY)}))")
-
-    def __enter__(self) -> "_Found":
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self._database.close()
-        self._folder.cleanup()
-
-    def add(self, *values) -> None:
-        # Of two equal scores the smaller detail stays, so that the order of arrival does not show.
-        self._database.execute(
-            f"INSERT INTO pairs VALUES ({', '.join('?' * len(COLUMNS))}) ON CONFLICT DO UPDATE SET"
-            " score = excluded.score, detail = excluded.detail WHERE excluded.score > score"
-            " OR (excluded.score = score AND excluded.detail < detail)",
-            values,
-        )
+        super().__init__(COLUMNS, _KEY)
 
     def counts(self) -> list[dict[str, Any]]:
         columns = ("kind", "dataset", "split", "other", "other_split")
         counted = (*columns, "pairs", "rows", "other_rows", "pairs_from_0.8")
-        rows = self._database.execute(
+        rows = self.database.execute(
             f"SELECT {', '.join(columns)}, COUNT(*), COUNT(DISTINCT id), COUNT(DISTINCT other_id),"
-            f" SUM(score >= 0.8) FROM pairs GROUP BY {', '.join(columns)} ORDER BY {', '.join(columns)}"
+            f" SUM(score >= 0.8) FROM found GROUP BY {', '.join(columns)} ORDER BY {', '.join(columns)}"
         )
         return [dict(zip(counted, row, strict=True)) for row in rows]
-
-    def write(self, path: Path) -> None:
-        import pyarrow
-        import pyarrow.parquet
-
-        schema = pyarrow.schema(
-            [(name, pyarrow.float64() if name == "score" else pyarrow.string()) for name in COLUMNS]
-        )
-        cursor = self._database.execute(f"SELECT * FROM pairs ORDER BY {', '.join(_KEY)}")
-        with atomic_file(path, "wb") as file, pyarrow.parquet.ParquetWriter(file, schema) as writer:
-            while rows := cursor.fetchmany(_ROWS_AT_ONCE):
-                writer.write_table(
-                    pyarrow.Table.from_pylist([dict(zip(COLUMNS, row, strict=True)) for row in rows], schema=schema)
-                )

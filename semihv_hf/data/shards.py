@@ -69,10 +69,12 @@ def row_bytes(row: Any) -> int:
         return len(row) + 8
     if isinstance(row, str):
         return (len(row) if row.isascii() else len(row.encode())) + 8
-    if isinstance(row, Mapping):
-        return sum(map(row_bytes, row.values()))
+    if row is None or isinstance(row, int | float):
+        return 8
     if isinstance(row, list | tuple):
         return sum(map(row_bytes, row)) + 8
+    if isinstance(row, dict) or isinstance(row, Mapping):  # to ask whether it is a Mapping takes longer
+        return sum(map(row_bytes, row.values()))
     return 8
 
 

@@ -8,11 +8,10 @@ import base64
 import io
 import json
 import re
-import threading
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
+from json_server import JsonServer, completion, failed
 from PIL import Image
 
 from semihv_hf.curation.vocabulary import BODY_PARTS, MODALITIES
@@ -47,7 +46,7 @@ def seen(part: dict) -> dict[str, str]:
     }
 
 
-class ClassServer:
+class ClassServer(JsonServer):
     """Serves until the `with` block ends.
 
     Args:
@@ -57,42 +56,10 @@ class ClassServer:
     """
 
     def __init__(self, answer=None, formats: bool = True):
+        super().__init__()
         self.answer = answer or (lambda reply, before: reply)
         self.formats = formats
-        self.bodies: list[dict] = []
         self.asked: Counter[str] = Counter()
-        self._lock = threading.Lock()
-
-    def __enter__(self):
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                status, content = outer._reply(body)
-                data = json.dumps(content).encode()
-                self.send_response(status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *arguments):
-                """Says nothing on the console."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.base_url = f"http://127.0.0.1:{self._server.server_port}/v1"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error):
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(10)
 
     def _reply(self, body: dict) -> tuple[int, dict]:
         system, user = body["messages"][0]["content"], body["messages"][1]["content"]
@@ -108,17 +75,9 @@ class ClassServer:
         fields = re.findall(r"^- (\w+): ", system, re.MULTILINE)
         reply = self.answer({name: whole[name] for name in fields}, before)
         if isinstance(reply, int):
-            return reply, {"error": {"message": "made to fail", "type": "server_error"}}
+            return reply, failed()
         content = reply if isinstance(reply, str) else json.dumps(reply)
-        message = {"role": "assistant", "content": content, "refusal": None}
-        return 200, {
-            "id": "chatcmpl-1",
-            "object": "chat.completion",
-            "created": 0,
-            "model": f"{body['model']}-0001",
-            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-            "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
-        }
+        return 200, completion(body, {"role": "assistant", "content": content, "refusal": None})
 
 
 def case_of(*images, source="llava_med", caption=None, facts=(), number=0):

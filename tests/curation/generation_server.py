@@ -6,9 +6,9 @@ task. Which call fails is decided by a plan.
 
 import json
 import re
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from json_server import JsonServer, completion, failed
 
 FENCE = re.compile(r"^~~~~~ [0-9a-f]{20} ~~~~~$", re.MULTILINE)
 
@@ -70,7 +70,7 @@ def headed(whole: str, described: str, asked: list[dict]) -> str:
     return f"**{name}:** {described}\n\n**Questions:**\n{questions}\n\n**Answers:**\n{answers}\n"
 
 
-class GenerationServer:
+class GenerationServer(JsonServer):
     """Serves until the `with` block ends.
 
     Args:
@@ -80,47 +80,16 @@ class GenerationServer:
     """
 
     def __init__(self, write: Callable[[dict], dict | str] = reply, plan: Callable | None = None):
+        super().__init__()
         self.write, self.plan = write, plan or (lambda number: None)
-        self.bodies: list[dict] = []
-        self._lock = threading.Lock()
 
-    def __enter__(self):
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                with outer._lock:
-                    outer.bodies.append(body)
-                    number = len(outer.bodies)
-                status, answer = outer._answer(body, outer.plan(number))
-                data = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *arguments):
-                """Says nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.base_url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error):
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(10)
-
-    def _answer(self, body: dict, fault) -> tuple[int, dict]:
+    def _reply(self, body: dict) -> tuple[int, dict]:
+        with self._lock:
+            self.bodies.append(body)
+            number = len(self.bodies)
+        fault = self.plan(number)
         if isinstance(fault, int):
-            return fault, {"error": {"message": "made to fail", "type": "server_error", "param": None, "code": None}}
+            return fault, failed()
         written = self.write(body)
         content = written if isinstance(written, str) else json.dumps(written)
         message, reason = {"role": "assistant", "content": content, "refusal": None}, "stop"
@@ -130,11 +99,4 @@ class GenerationServer:
             message["content"], reason = content[: len(content) // 2], "length"
         elif fault == "junk":
             message["content"] = "Certainly! ]["
-        return 200, {
-            "id": "chatcmpl-1",
-            "object": "chat.completion",
-            "created": 0,
-            "model": f"{body['model']}-2026",
-            "choices": [{"index": 0, "message": message, "finish_reason": reason}],
-            "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
-        }
+        return 200, completion(body, message, reason)

@@ -22,8 +22,8 @@ from generation_server import FENCE, told
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from semihv_hf.curation.fencing import fence_for, inert
 from semihv_hf.curation.generation import TASKS, GenerationOptions, Prompts, generation_request, plan
-from semihv_hf.curation.generation.fencing import fence_for, inert
 from semihv_hf.curation.generation.prompts import FOLDER
 from semihv_hf.data.schema import Text
 from semihv_hf.errors import SemiHVError

@@ -124,7 +124,7 @@ def test_every_message_says_who_wrote_it_with_which_model_prompt_and_material(ev
                     assert message_text(item) in (*ONE_IMAGE, *SEVERAL_IMAGES, *ASK_REPORT)
                     assert wrote.model == "" and wrote.prompt_version == "alignment questions 1"
                 else:
-                    assert kind == "machine" and wrote.model == "writer-2026"
+                    assert kind == "machine" and wrote.model == "writer-0001"
                     assert wrote.prompt_version == TASKS[task].version and wrote.evidence
             if task in ("qa", "caption_reformat"):
                 assert any(

@@ -9,7 +9,7 @@ from case_files import make_case, write_cases
 from chat_server import ChatServer
 from curated_folders import digests, rows
 
-from semihv_hf.curation.pipeline.config import CurateConfig, read_config
+from semihv_hf.curation.pipeline.config import CurateConfig, DuplicateStage, read_config
 from semihv_hf.curation.pipeline.parts import classify_options
 from semihv_hf.curation.pipeline.run import curate
 from semihv_hf.data.checks import validate_case, validate_record
@@ -93,6 +93,30 @@ def test_answers_survive_the_folder_and_are_not_paid_for_again(recipe):
         shutil.rmtree(config.out)
         report = curate(config, cache_only=True, progress=False)
         assert server.calls == calls and report["run"]["calls"] == 0 and digests(config.out) == first
+
+
+def test_a_finished_curation_with_duplicates_is_not_searched_again_unless_what_it_compares_has_changed(
+    recipe, cases, tmp_path, monkeypatch
+):
+    from semihv_hf.curation import near_duplicates
+
+    searches = []
+    search = near_duplicates.find_duplicates
+    monkeypatch.setattr(
+        near_duplicates, "find_duplicates", lambda *given, **named: searches.append(given) or search(*given, **named)
+    )
+    benchmark = write_cases(tmp_path / "benchmark", 2, source="pydicom", split="test")
+    with ChatServer() as server:
+        config = recipe(server, duplicates=DuplicateStage(benchmarks=(str(benchmark),)))
+        first = curate(config, progress=False)
+        assert first["left_out"] == {"duplicate": 2} and len(searches) == 1
+        again = curate(config, progress=False)
+        assert again["run"]["rows"] == 0 and len(searches) == 1 and not (Path(config.out) / ".curate").exists()
+        assert {**again, "run": None} == {**first, "run": None}
+        write_cases(benchmark, 3, source="pydicom", split="test")
+        with pytest.raises(SemiHVError, match="another curation"):
+            curate(config, progress=False)
+        assert curate(config, overwrite=True, progress=False)["left_out"] == {"duplicate": 3} and len(searches) == 2
 
 
 def test_the_limit_of_spending_leaves_named_failures_that_a_later_run_completes(recipe):

@@ -6,7 +6,7 @@ import pytest
 from case_files import write_cases
 from chat_server import ChatServer
 
-from semihv_hf.curation.pipeline.config import CurateConfig
+from semihv_hf.curation.pipeline.config import CurateConfig, DuplicateStage, RetrieveStage
 from semihv_hf.curation.pipeline.run import curate
 from semihv_hf.errors import SemiHVError
 
@@ -78,13 +78,18 @@ def test_a_folder_without_cases(run, tmp_path):
         run("http://127.0.0.1:9/v1", cases=str(tmp_path / "empty"))
 
 
-def test_a_missing_index(run, tmp_path):
-    from semihv_hf.curation.pipeline.config import RetrieveStage
-
+def test_a_missing_index_shows_before_the_search_for_duplicates(run, tmp_path):
     with ChatServer() as server:
-        with pytest.raises(SemiHVError, match="no index"):
-            run(server.base_url, retrieve=RetrieveStage(index=str(tmp_path / "nowhere")))
-        assert server.calls == 0
+        with pytest.raises(SemiHVError, match="no index") as error:
+            run(server.base_url, retrieve=RetrieveStage(str(tmp_path / "nowhere")), duplicates=DuplicateStage())
+        one_line(error)
+        assert server.calls == 0 and not (tmp_path / "out" / ".curate" / "duplicates").exists()
+
+
+def test_a_missing_folder_of_duplicates(run, tmp_path):
+    with pytest.raises(SemiHVError, match="no folder of duplicates") as error:
+        run("http://127.0.0.1:9/v1", duplicates=DuplicateStage(folder=str(tmp_path / "nowhere")))
+    one_line(error)
 
 
 def test_a_template_that_names_an_unknown_variable(run, tmp_path):

@@ -9,7 +9,6 @@ import retrieval_models
 from case_files import make_case
 from chat_server import ChatServer, stage_of, texts
 from curated_folders import digests, rows
-from unproven import unproven
 
 from semihv_hf.curation.pipeline.config import CurateConfig, DuplicateStage, RetrieveStage
 from semihv_hf.curation.pipeline.run import curate
@@ -79,15 +78,22 @@ def test_several_processes_write_the_bytes_of_one(cases, index, tmp_path):
     assert len(expected) >= 9 and several == expected
 
 
-@unproven
-@pytest.mark.skipif(find_spec("ray") is None, reason="the engine ray needs Ray Data: pip install 'semihv-hf[ray]'")
-def test_a_ray_cluster_writes_the_bytes_of_one_process(cases, index, tmp_path, root, monkeypatch):
-    # Ray's workers are processes of their own: they find this checkout and the helpers by the path.
+@pytest.fixture
+def cluster(root, monkeypatch):
+    """A Ray cluster of this machine, for both runs of the test: to start one takes longer than the runs do."""
+    ray = pytest.importorskip("ray", reason="the engine ray needs Ray Data: pip install 'semihv-hf[ray]'")
+    # Ray's workers are processes of their own: they find this checkout by the path.
     monkeypatch.setenv("PYTHONPATH", str(root), prepend=":")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else they starve where other tests run beside this one
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    yield
+    ray.shutdown()
+
+
+def test_a_ray_cluster_writes_the_bytes_of_one_process(cases, index, tmp_path, cluster):
     with ChatServer() as server:
         _, expected = run(server, cases, index, tmp_path / "one" / "out")
         _, by_ray = run(server, cases, index, tmp_path / "ray" / "out", engine="ray", workers=2)
         assert len(expected) >= 9 and by_ray == expected
-        # What is finished is not done again, and by whom it was begun makes no difference.
         _, again = run(server, cases, index, tmp_path / "third" / "out", engine="ray", workers=1)
     assert again == expected

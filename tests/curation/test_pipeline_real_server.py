@@ -10,11 +10,11 @@ from importlib.util import find_spec
 
 import pyarrow.parquet
 import pytest
-from unproven import unproven
 
 NEEDED = ("accelerate", "fastapi", "openai", "pydantic", "uvicorn", "faiss")
 missing = [name for name in NEEDED if find_spec(name) is None]
 CASES = 6
+ASKED = "[Request received]"  # what the server notes of each call
 
 
 @pytest.fixture
@@ -41,7 +41,6 @@ def server(root, tiny_run, tmp_path):
             process.communicate(timeout=120)
 
 
-@unproven
 @pytest.mark.slow
 @pytest.mark.skipif(bool(missing), reason=f"needs the packages {', '.join(missing)}")
 def test_real_images_go_through_every_part_to_a_real_server(server, semihv, tmp_path):
@@ -69,7 +68,7 @@ def test_real_images_go_through_every_part_to_a_real_server(server, semihv, tmp_
     where = ("--config", tmp_path / "recipe.yaml", "--data", cases, "--out", out)
     looked = semihv("curate", *where, "--sample", "3", timeout=900)
     assert looked.returncode == 0 and (out / "preview.html").read_text().count("<article") == 3, looked.stderr[-2000:]
-    assert "POST" not in log.read_text()
+    assert ASKED not in log.read_text()
     done = semihv("curate", *where, timeout=3000)
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads((out / "curate_report.json").read_text())
@@ -85,4 +84,4 @@ def test_real_images_go_through_every_part_to_a_real_server(server, semihv, tmp_
     told |= {row["case_id"] for path in out.glob("data/[ai]*/*.parquet")
              for row in pyarrow.parquet.read_table(path, columns=["case_id"]).to_pylist()}  # fmt: skip
     assert len(told) == CASES
-    assert log.read_text().count("POST /v1/chat/completions") >= CASES
+    assert log.read_text().count(ASKED) >= CASES

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from unproven import unproven
 
 pytest.importorskip("faiss", reason="faiss-cpu is not installed (extra `curate`)")
 
@@ -41,7 +40,6 @@ def test_the_queries_ask_for_sections_of_every_guideline_and_do_not_copy_their_t
             assert title.casefold() not in row["query"].casefold()
 
 
-@unproven
 @pytest.mark.slow
 def test_a_case_summary_finds_its_guideline_and_the_span_that_answers(tmp_path, documents):
     only = ("wells_pe_2000", "gold_copd_2024", "bts_cap_2009", "acc_aha_af_2023", "kdigo_ckd_2024")

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from retrieval_models import WORDS, make_case, write_bert, write_cases, write_clip
-from unproven import unproven
 
 faiss = pytest.importorskip("faiss", reason="faiss-cpu is not installed (extra `curate`)")
 
@@ -195,7 +194,6 @@ build_index(sys.argv[1], [CasesFolder(sys.argv[2])], sys.argv[3], progress=say)
 """
 
 
-@unproven
 @pytest.mark.slow
 def test_a_killed_build_goes_on_and_ends_with_the_bytes_of_an_undisturbed_one(tmp_path, encoder, root, monkeypatch):
     monkeypatch.setattr(build_module, "DOCUMENTS_PER_SEGMENT", 3)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from semihv_hf.curation.generation.filter_words import CAUTION, EMPTY_WORDS, LEAK, REFUSAL, UNANSWERABLE
 from semihv_hf.curation.generation.grounding import made_up_measurement, other_diagnosis, wrong_side
@@ -130,8 +131,9 @@ class Filter:
         self.known = known
         self.limits = limits or Limits()
         self._sentences = {words(sentence) for text in known.texts for sentence in _SENTENCE.split(text)}
-        own = _grams(known.texts, self.limits.echo)
-        self._echoes = _grams(known.evidence, self.limits.echo) - own
+        self._echoes = _grams(known.evidence, self.limits.echo)
+        if self._echoes:
+            self._echoes -= _grams(known.texts, self.limits.echo)
         self._asked: list[frozenset[str]] = []
 
     def text(self, text: str, kind: str, place: str = "") -> Rejected | None:
@@ -245,6 +247,8 @@ class Filter:
         return None
 
 
+# A rule after the other asks for the words of the same question, answer and source.
+@lru_cache(maxsize=512)
 def words(text: str) -> tuple[str, ...]:
     """The words of a text, for comparing.
 
@@ -254,7 +258,7 @@ def words(text: str) -> tuple[str, ...]:
     Returns:
         `tuple[str, ...]`: in lower case, without punctuation; numbers keep their decimals.
     """
-    return tuple(word.replace("’", "'") for word in _WORD.findall(text.casefold()))
+    return tuple(_WORD.findall(text.casefold().replace("’", "'")))
 
 
 def _in_order(text: str, size: int) -> Iterable[tuple[str, ...]]:

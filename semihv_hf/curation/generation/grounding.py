@@ -19,7 +19,7 @@ that is a disease which the texts do not name.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 # Units by quantity, with the factor to the first one.
@@ -236,26 +236,35 @@ def wrong_side(text: str, known: Sequence[str], closed: bool = False) -> str:
     Returns:
         `str`: the words; `""` if there are none.
     """
-    if closed:
-        said = {side for item in known for side in _LEFT_RIGHT.findall(item.lower())}
-        said |= {"left", "right"} if any(_BOTH.search(item) for item in known) else set()
-        if new := next((words for side, _, words in _sides(text) if side not in said), ""):
-            return new
-    if any(_BOTH.search(item) for item in known):
+    said, both, stated = _stated_sides(tuple(known))
+    if closed and (new := next((words for side, _, words in _sides(text) if side not in said), "")):
+        return new
+    if both or not stated:
         return ""
-    stated: dict[str, set[str]] = {}
-    for item in known:
-        for side, structure, _ in _sides(item):
-            stated.setdefault(structure, set()).add(side)
     told: dict[str, dict[str, str]] = {}
     for sentence in _SENTENCE.split(text):
-        if not (_NORMAL.search(sentence) or _BOTH.search(sentence)):
-            for side, structure, words in _sides(sentence):
+        # Most sentences name no side, and none of those has to be looked through for what takes it back.
+        named = list(_sides(sentence))
+        if named and not (_NORMAL.search(sentence) or _BOTH.search(sentence)):
+            for side, structure, words in named:
                 told.setdefault(structure, {})[side] = words
     for structure, sides in told.items():
         if len(sides) == 1 and len(stated.get(structure, ())) == 1 and not set(sides) & stated[structure]:
             return next(iter(sides.values()))
     return ""
+
+
+# What is known about a case is asked for again with each of its texts.
+@lru_cache(maxsize=256)
+def _stated_sides(known: tuple[str, ...]) -> tuple[frozenset[str], bool, Mapping[str, set[str]]]:
+    """The sides that are named, whether both are, and the sides of each structure."""
+    both = any(_BOTH.search(item) for item in known)
+    said = {side for item in known for side in _LEFT_RIGHT.findall(item.lower())}
+    stated: dict[str, set[str]] = {}
+    for item in known:
+        for side, structure, _ in _sides(item):
+            stated.setdefault(structure, set()).add(side)
+    return frozenset(("left", "right") if both else said), both, stated
 
 
 def _sides(text: str) -> Iterator[tuple[str, str, str]]:
@@ -286,8 +295,9 @@ def other_diagnosis(text: str, known: Sequence[str], closed: bool = False) -> st
     stated |= {name for name, kinds in _KIND.items() if set(kinds) & stated}
     asserted: list[str] = []
     for sentence in _SENTENCE.split(text):
-        if not _HEDGED.search(sentence):
-            asserted += diseases(sentence)
+        named = diseases(sentence)
+        if named and not _HEDGED.search(sentence):
+            asserted += named
     if closed:
         return next((name for name in asserted if name not in stated), "")
     if not asserted or set(asserted) & stated:
@@ -307,7 +317,6 @@ def diseases(text: str) -> list[str]:
     return list(_diseases(text))
 
 
-# What is known about a case is asked for again with each of its texts.
 @lru_cache(maxsize=256)
 def _diseases(text: str) -> tuple[str, ...]:
     found = (_disease(word) for word in re.findall(r"[a-z]{4,}|\b(?:tb|gbm|hcc|rcc)\b", _british(text.lower())))

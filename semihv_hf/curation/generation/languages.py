@@ -63,7 +63,7 @@ def language_problem(text: str, wanted: str) -> str:
     words = [word.lower() for word in _WORD.findall(text)]
     if wanted not in _WORDS or len(words) < _FEWEST:
         return ""
-    counts = {name: sum(word in _WORDS[name] for word in words) for name in _WORDS}
+    counts = {name: sum(map(_WORDS[name].__contains__, words)) for name in _WORDS}
     best = max(counts, key=lambda name: (counts[name], name == wanted))
     if best != wanted and counts[best] >= 3 and counts[best] >= 2 * counts[wanted]:
         return f"it reads as {LANGUAGES[best]}"

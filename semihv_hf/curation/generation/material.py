@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from semihv_hf.curation.stated import ABOUT_ONE, stated_lines
 from semihv_hf.data.schema import Case, Text
 
 # Not texts about the image: stored conversations, and the parts of somebody's examination question.
@@ -21,29 +22,6 @@ _TITLES = {
     "roi": "Words spoken while the region was pointed at",
 }
 _PLAIN_ROLE = re.compile(r"[a-z]{2,20}(?:[_ ][a-z]{2,20})?")
-# Facts that say something about what is seen; others are numbers, links and terms.
-_FACTS = (
-    "modality",
-    "modalities",
-    "body_part",
-    "sequence",
-    "phase",
-    "plane",
-    "view",
-    "window",
-    "stain",
-    "magnification",
-    "level",
-    "label",
-    "lesion",
-    "finding",
-    "location",
-    "pathology",
-    "diameters_mm",
-    "slice_thickness",
-    "sex",
-    "age",
-)
 
 
 def title_of(text: Text) -> str:
@@ -129,11 +107,7 @@ def stated_facts(case: Case) -> list[str]:
     Returns:
         `list[str]`: lines such as `"modality: CT"`, each once.
     """
-    lines = []
-    for fact in case.facts:
-        if fact.name in _FACTS:
-            unit = " mm" if fact.name.endswith("_mm") else ""
-            lines.append(f"{fact.name.removesuffix('_mm').replace('_', ' ')}: {fact.value}{unit}")
+    lines = stated_lines(((fact.name, fact.value) for fact in case.facts), ABOUT_ONE)
     stated = {fact.name for fact in case.facts}
     lines += [f"{label.name.replace('_', ' ')}: {label.value}" for label in case.labels if label.name not in stated]
     return list(dict.fromkeys(lines))

@@ -7,23 +7,16 @@ template can show one without its fence.
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from semihv_hf.curation.prompt_files import BLOCKS, NUMBER, SUFFIX, PromptFiles, text_of
 from semihv_hf.errors import SemiHVError, first_line
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
-
-SUFFIX = ".jinja"
 FOLDER = Path(__file__).parent / "prompts"
-BLOCKS = ("system", "user")
 # What a template may name, with what it means; docs/prompts.md says more.
 VARIABLES = {
     "captions": "texts that are each about one image: number, title, block",
@@ -44,12 +37,10 @@ VARIABLES = {
     "texts": "texts about the case: title, block",
     "title": "the case's title between fence lines; empty if it has none",
 }
-_NUMBER = re.compile(r"\A\{#-?\s*version:\s*(\d+)\b")
-_BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 
 
 @dataclass(frozen=True)
-class Prompts:
+class Prompts(PromptFiles):
     """The templates of all tasks.
 
     Args:
@@ -57,9 +48,7 @@ class Prompts:
         own (`tuple[str, ...]`, *optional*): the names that come from a user's folder.
     """
 
-    sources: Mapping[str, str] = field(hash=False)
     own: tuple[str, ...] = ()
-    _made: dict[str, Any] = field(default_factory=dict, repr=False, compare=False, hash=False)
 
     @classmethod
     def load(cls, folder: str | Path | None = None) -> Prompts:
@@ -82,7 +71,7 @@ class Prompts:
         folder = Path(folder)
         if not folder.is_dir():
             raise SemiHVError(f"There is no folder of prompts {folder}.", "Give a folder with .jinja files.")
-        own = {path.name: _text_of(path) for path in sorted(folder.glob(f"*{SUFFIX}"))}
+        own = {path.name: text_of(path) for path in sorted(folder.glob(f"*{SUFFIX}"))}
         if not own:
             raise SemiHVError(f"The folder {folder} holds no .jinja file.", "Copy the template to change into it.")
         if unknown := [name for name in own if name not in sources]:
@@ -92,61 +81,6 @@ class Prompts:
         made = cls({**sources, **own}, tuple(own))
         made.check()
         return made
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"sources": self.sources, "own": self.own}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in {**state, "_made": {}}.items():
-            object.__setattr__(self, name, value)
-
-    def version(self, task: str) -> str:
-        """What a cache, a record and a manifest call the prompt of a task.
-
-        Args:
-            task (`str`): the task.
-
-        Returns:
-            `str`: name, number and the first 12 hex digits of the sha256 of the file and of all that it includes, for
-            example `"qa 1.0a1b2c3d4e5f"`.
-        """
-        key = f"version {task}"
-        if key not in self._made:
-            file = self._file(task)
-            digest = hashlib.sha256()
-            for name in sorted(self._reached(file)):
-                for part in (name, self.sources[name]):
-                    digest.update(len(part.encode()).to_bytes(8, "big") + part.encode())
-            self._made[key] = f"{task} {_NUMBER.match(self.sources[file])[1]}.{digest.hexdigest()[:12]}"
-        return self._made[key]
-
-    def render(self, task: str, variables: Mapping[str, Any]) -> tuple[str, str]:
-        """Fills in a template.
-
-        Args:
-            task (`str`): the task.
-            variables (`Mapping[str, Any]`): all of `VARIABLES`.
-
-        Returns:
-            `tuple[str, str]`: the system text and the user text.
-
-        Raises:
-            `SemiHVError`: the template names something that it is not given.
-        """
-        import jinja2
-
-        template = self._environment.get_template(self._file(task))
-        rendered = []
-        for name in BLOCKS:
-            try:
-                text = "".join(template.blocks[name](template.new_context(dict(variables))))
-            except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError) as error:
-                raise SemiHVError(
-                    f"The prompt {self._file(task)} cannot be filled in ({first_line(error)}).",
-                    "Correct the template.",
-                ) from error
-            rendered.append(_BLANK_LINES.sub("\n\n", text).strip())
-        return rendered[0], rendered[1]
 
     def check(self) -> None:
         """Parses every template and fills each in with samples of all that it may be given.
@@ -159,13 +93,13 @@ class Prompts:
 
         for name in sorted(self.sources):
             try:
-                parsed = self._environment.parse(self.sources[name])
-                self._environment.get_template(name)
+                parsed = self.environment.parse(self.sources[name])
+                self.template(name)
             except jinja2.TemplateError as error:
                 raise SemiHVError(
                     f"The prompt {name} is no valid template ({first_line(error)}).", "Correct it."
                 ) from error
-            if not _NUMBER.match(self.sources[name]):
+            if not NUMBER.match(self.sources[name]):
                 raise SemiHVError(f"The prompt {name} has no number.", "Begin it with {# version: 1 #}.")
             if unknown := sorted(meta.find_undeclared_variables(parsed) - set(VARIABLES)):
                 raise SemiHVError(
@@ -180,8 +114,8 @@ class Prompts:
                 self._check_task(name.removesuffix(SUFFIX))
 
     def _check_task(self, task: str) -> None:
-        name = self._file(task)
-        if missing := [block for block in BLOCKS if block not in self._environment.get_template(name).blocks]:
+        name = self.file(task)
+        if missing := [block for block in BLOCKS if block not in self.template(name).blocks]:
             raise SemiHVError(
                 f"The prompt {name} has no block {missing[0]!r}.", "A prompt has the blocks system, user."
             )
@@ -193,52 +127,10 @@ class Prompts:
                 if f"<image {number}>" not in user:
                     raise SemiHVError(f"The prompt {name} does not show the images.", "Put {{ images }} into it.")
 
-    def _file(self, task: str) -> str:
-        name = task + SUFFIX
-        if name not in self.sources or name.startswith("_"):
-            raise SemiHVError(f"There is no prompt {name}.", f"Known are {', '.join(sorted(self.sources))}.")
-        return name
-
-    def _reached(self, file: str) -> set[str]:
-        from jinja2 import meta
-
-        seen, todo = set(), [file]
-        while todo:
-            name = todo.pop()
-            if name not in seen:
-                seen.add(name)
-                parsed = self._environment.parse(self.sources[name])
-                todo += [part for part in meta.find_referenced_templates(parsed) if part is not None]
-        return seen
-
-    @property
-    def _environment(self) -> Environment:
-        if "environment" not in self._made:
-            from jinja2 import DictLoader, StrictUndefined
-            from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-            # A recipe and its prompts may be a stranger's: no attribute of Python's inside can be reached.
-            self._made["environment"] = ImmutableSandboxedEnvironment(
-                loader=DictLoader(dict(self.sources)),
-                undefined=StrictUndefined,
-                autoescape=False,
-                keep_trailing_newline=True,
-                trim_blocks=True,
-                lstrip_blocks=True,
-            )
-        return self._made["environment"]
-
 
 @lru_cache(maxsize=1)
 def _built_in() -> Prompts:
-    return Prompts({path.name: _text_of(path) for path in sorted(FOLDER.glob(f"*{SUFFIX}"))})
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SemiHVError(f"The prompt {path} cannot be read ({first_line(error)}).", "Use a UTF-8 file.") from error
+    return Prompts({path.name: text_of(path) for path in sorted(FOLDER.glob(f"*{SUFFIX}"))})
 
 
 def _samples(task: str) -> list[dict[str, Any]]:

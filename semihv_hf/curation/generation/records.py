@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from semihv_hf.curation.fencing import inert
 from semihv_hf.curation.generation import schemas
-from semihv_hf.curation.generation.fencing import inert
 from semihv_hf.curation.generation.filters import Filter, Known, Rejected
 from semihv_hf.curation.generation.headings import as_reply
 from semihv_hf.curation.generation.material import modality_of_case, title_of

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from semihv_hf.curation.fencing import fence_for, inert
 from semihv_hf.curation.generation.demonstrations import Demonstration, shots_for
-from semihv_hf.curation.generation.fencing import fence_for, inert
 from semihv_hf.curation.generation.languages import LANGUAGES
 from semihv_hf.curation.generation.material import (
     captioned_images,

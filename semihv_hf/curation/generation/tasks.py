@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,15 @@ if TYPE_CHECKING:
 
     from semihv_hf.curation.generation.options import GenerationOptions
 
-# What a case must have for a task.
-NEEDS = ("image", "captioned image", "text", "foreign text", "demonstrations")
+# What a case must have for a task, and what tells whether it has it.
+_HAS: Mapping[str, Callable[[Case, GenerationOptions], object]] = {
+    "image": lambda case, options: case.images,
+    "captioned image": lambda case, options: captioned_images(case, options.language),
+    "text": lambda case, options: case_texts(case, options.language),
+    "foreign text": lambda case, options: foreign_texts(case, options.language),
+    "demonstrations": lambda case, options: options.demonstrations,
+}
+NEEDS = tuple(_HAS)
 
 
 @dataclass(frozen=True)
@@ -127,14 +134,7 @@ def missing(task: str, case: Case, options: GenerationOptions) -> list[str]:
     Returns:
         `list[str]`: of `NEEDS`.
     """
-    has = {
-        "image": bool(case.images),
-        "captioned image": bool(captioned_images(case, options.language)),
-        "text": bool(case_texts(case, options.language)),
-        "foreign text": bool(foreign_texts(case, options.language)),
-        "demonstrations": bool(options.demonstrations),
-    }
-    return [need for need in TASKS[task].needs if not has[need]]
+    return [need for need in TASKS[task].needs if not _HAS[need](case, options)]
 
 
 def pair_range(task: str, case: Case, options: GenerationOptions) -> tuple[int, int]:
@@ -163,5 +163,7 @@ def pair_range(task: str, case: Case, options: GenerationOptions) -> tuple[int, 
 
 def _drawn(task: str, case: Case, options: GenerationOptions) -> bool:
     share = options.shares.get(task, 1.0)
+    if share >= 1:
+        return True
     place = int(content_id("share", str(options.seed), task, case.id)[:13], 16) / 16**13
     return place < share

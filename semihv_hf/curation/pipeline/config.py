@@ -179,9 +179,11 @@ def read_config(path: str | Path, **overrides: Any) -> CurateConfig:
     """
     import yaml
 
+    from semihv_hf.yaml_files import safe_yaml
+
     file = _recipe(path)
     try:
-        given = yaml.safe_load(file.read_text(encoding="utf-8"))
+        given = safe_yaml(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise SemiHVError(f"{file} is no YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(given, dict):

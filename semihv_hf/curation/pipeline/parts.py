@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from semihv_hf.data.building.workspace import MANIFEST as BUILD_MANIFEST
 from semihv_hf.errors import SemiHVError
@@ -18,6 +19,7 @@ from semihv_hf.registration import sources_hash
 from .cases import CaseFolder
 from .config import CurateConfig, options_of
 from .stages import Tools
+from .state import FOUND
 from .worker import Search
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class Job:
         cache_only (`bool`): ask nobody.
         pending (`int`, *optional*): cases among which several processes divide the budget; 0 for one process.
         unanswered (`Mapping[str, Failure]`, *optional*): why a batch gave no answer, by the key of the request.
+        run (`str`, *optional*): a name that no other run has; it stays with the copies that workers get.
     """
 
     config: CurateConfig
@@ -49,6 +52,7 @@ class Job:
     cache_only: bool
     pending: int = 0
     unanswered: Mapping[str, Failure] = field(default_factory=dict)
+    run: str = field(default_factory=lambda: uuid4().hex)
 
 
 def open_tools(job: Job, *, keep_prompts: bool = False) -> Tools:
@@ -112,9 +116,8 @@ def generation_options(config: CurateConfig) -> Any:
     return options_of(GenerationOptions, given, "generate")
 
 
-@lru_cache(maxsize=1)
 def open_retriever(job: Job) -> Search | None:
-    """The retriever; `None` where no evidence is wanted. Kept for the spans of one job: encoders take seconds to load.
+    """The retriever; `None` where no evidence is wanted.
 
     Args:
         job ([`Job`]): the curation.
@@ -122,16 +125,31 @@ def open_retriever(job: Job) -> Search | None:
     Raises:
         `SemiHVError`: the index is missing, empty or of another encoder.
     """
-    stage = job.config.retrieve
-    if stage is None:
+    if job.config.retrieve is None:
         return None
-    from semihv_hf.curation.retrieval import Exclusions, Retriever, benchmark_exclusions
+    from semihv_hf.curation.retrieval import Exclusions
 
+    opened = _opened(_OfRun(job.run, job.config))
     found = _open_duplicates(job.duplicates)
     # What is left out because it repeats a benchmark must not come back as evidence.
-    never = Exclusions(ids=frozenset() if found is None else found.dropped)
-    if job.config.duplicates is not None:
-        never |= benchmark_exclusions(job.config.duplicates.benchmarks)
+    return opened if found is None else opened.excluding(Exclusions(ids=found.dropped))
+
+
+@dataclass(frozen=True)
+class _OfRun:
+    """A recipe, known by its run: a worker reads it anew with every piece of work."""
+
+    run: str
+    config: CurateConfig = field(compare=False)
+
+
+# Kept for all pieces of work of one run: encoders take seconds to load.
+@lru_cache(maxsize=1)
+def _opened(of: _OfRun) -> Any:
+    from semihv_hf.curation.retrieval import Retriever, benchmark_exclusions
+
+    stage, duplicates = of.config.retrieve, of.config.duplicates
+    never = None if duplicates is None else benchmark_exclusions(duplicates.benchmarks)
     return Retriever(
         stage.index, encoder=stage.encoder, fusion=stage.fusion, k=stage.k, floor=stage.floor, exclude=never
     )
@@ -171,6 +189,23 @@ def budget(config: CurateConfig, share: float = 1.0) -> Budget:
     return Budget(limit, config.prices)
 
 
+def known_duplicates(config: CurateConfig) -> Path | None:
+    """What an earlier search found, if the recipe names it.
+
+    Args:
+        config ([`CurateConfig`]): the recipe.
+
+    Raises:
+        `SemiHVError`: it is not there.
+    """
+    if config.duplicates is None or config.duplicates.folder is None:
+        return None
+    folder = Path(config.duplicates.folder)
+    if not folder.is_dir():
+        raise SemiHVError(f"There is no folder of duplicates {folder}.", "Leave it out, to search anew.")
+    return folder
+
+
 def duplicates_folder(config: CurateConfig, cases: CaseFolder, work: Path) -> Path | None:
     """Finds the duplicates, unless they were found before.
 
@@ -183,12 +218,8 @@ def duplicates_folder(config: CurateConfig, cases: CaseFolder, work: Path) -> Pa
         `pathlib.Path` or `None`: what the search wrote; `None` where the recipe has no such stage.
     """
     stage = config.duplicates
-    if stage is None:
-        return None
-    if stage.folder is not None:
-        if not Path(stage.folder).is_dir():
-            raise SemiHVError(f"There is no folder of duplicates {stage.folder}.", "Leave it out, to search anew.")
-        return Path(stage.folder)
+    if stage is None or stage.folder is not None:
+        return known_duplicates(config)
     from semihv_hf.curation.duplicate_options import DuplicateOptions
     from semihv_hf.curation.near_duplicates import find_duplicates
 
@@ -196,7 +227,7 @@ def duplicates_folder(config: CurateConfig, cases: CaseFolder, work: Path) -> Pa
     asked = {
         "cases": cases.digest,
         "options": dict(stage.options),
-        "benchmarks": [_known_by(Path(name)) for name in stage.benchmarks],
+        "benchmarks": _benchmarks(config),
         "code": _code(),
     }
     wanted = canonical_json(asked)
@@ -212,25 +243,30 @@ def duplicates_folder(config: CurateConfig, cases: CaseFolder, work: Path) -> Pa
     return folder
 
 
-def made_of(job: Job, tools: Tools) -> dict[str, Any]:
+def made_of(job: Job) -> dict[str, Any]:
     """What decides the bytes of the output, answers apart. Two runs that agree in it may be one, interrupted.
 
     Args:
         job ([`Job`]): the curation.
-        tools ([`Tools`]): its parts.
 
     Returns:
-        `dict`: JSON without a path of this machine.
+        `dict`: JSON without a path of this machine. `FOUND` is `None` where duplicates were not searched for yet.
     """
     files = {name: _known_by(Path(value)) for name, value in _files(job.config).items()}
     return {
         "cases": {"rows": job.cases.rows, "digest": job.cases.digest},
         **_without_paths(job.config.content(), files),
-        "index": getattr(tools.retriever, "fingerprint", None),
-        "duplicates_found": None if job.duplicates is None else _found_in(job.duplicates),
+        "index": getattr(_opened(_OfRun(job.run, job.config)), "fingerprint", None) if job.config.retrieve else None,
+        "benchmarks": _benchmarks(job.config),
+        FOUND: None if job.duplicates is None else _found_in(job.duplicates),
         "files": files,
         "code": _code(),
     }
+
+
+def _benchmarks(config: CurateConfig) -> list[str]:
+    stage = config.duplicates
+    return [] if stage is None else [_known_by(Path(name)) for name in stage.benchmarks]
 
 
 def _files(config: CurateConfig) -> dict[str, str]:

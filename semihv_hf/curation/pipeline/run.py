@@ -19,7 +19,7 @@ from semihv_hf.progress import ProgressBar, progress_bar
 from .cases import list_cases
 from .config import CurateConfig, read_config
 from .outcome import Outcome
-from .parts import Job, attestation, budget, duplicates_folder, made_of, open_tools
+from .parts import Job, attestation, budget, duplicates_folder, known_duplicates, made_of, open_tools
 from .report import assemble
 from .spans import curate_span, spans
 from .stages import Tools
@@ -88,15 +88,18 @@ def curate(
         if sample is not None or dry_run:
             from .preview import estimate, preview
 
-            job = Job(recipe, cases, work, _known_duplicates(recipe), cache_only or not ask)
+            job = Job(recipe, cases, work, known_duplicates(recipe), cache_only or not ask)
+            # For a look ahead the search for duplicates is not made; what an earlier one found is used.
             return estimate(job, bar) if sample is None else preview(job, sample, bar)
-        job = Job(recipe, cases, work, duplicates_folder(recipe, cases, work), cache_only)
+        # What can be wrong is looked at before the search for duplicates, which takes long.
+        job = Job(recipe, cases, work, known_duplicates(recipe), cache_only)
         tools = open_tools(job)
-        fingerprint = made_of(job, tools)
-        if not overwrite and (report := finished(target, fingerprint)) is not None:
+        if not overwrite and (report := finished(target, made_of(job))) is not None:
             clear(target, keep=False)
             return {**report, "run": _told(started, [])}
         preflight(job, tools)
+        job = replace(job, duplicates=duplicates_folder(recipe, cases, work))
+        tools, fingerprint = open_tools(job), made_of(job)
         take_up(target, fingerprint, overwrite=overwrite)
         sweep(work)
         pieces: list[dict[str, Any]] = []
@@ -118,12 +121,6 @@ def _recipe(config: str | Path | CurateConfig, data: Any, out: Any, max_cost_usd
         "max_cost_usd": max_cost_usd,
     }
     return config.changed(**given) if isinstance(config, CurateConfig) else read_config(config, **given)
-
-
-def _known_duplicates(recipe: CurateConfig) -> Path | None:
-    """For a look ahead the search for duplicates is not made; what an earlier one found is used."""
-    stage = recipe.duplicates
-    return Path(stage.folder) if stage is not None and stage.folder is not None else None
 
 
 def preflight(job: Job, tools: Tools) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from semihv_hf.curation.stated import SEEN, stated_lines
 from semihv_hf.data.schema import content_id
 from semihv_hf.errors import SemiHVError
 
@@ -15,25 +16,6 @@ _COLUMNS = ("id", "source", "source_id", "group", "licence", "images", "texts", 
 # Which texts of a case are searched: what people wrote, or, where they wrote nothing, also what its source states.
 CASE_TEXTS = ("expert", "stated")
 _ROWS_AT_ONCE = 32
-# Facts that a reader learns from; sizes, spacings and links are none.
-STATED = (
-    "modality",
-    "modalities",
-    "body_part",
-    "sequence",
-    "phase",
-    "plane",
-    "view",
-    "window",
-    "stain",
-    "level",
-    "label",
-    "lesion",
-    "finding",
-    "diagnosis",
-    "location",
-    "pathology",
-)
 
 
 @dataclass(frozen=True)
@@ -178,8 +160,7 @@ def stated_text(facts: Sequence[Mapping[str, Any]]) -> str:
     Returns:
         `str`: lines such as `"body part: abdomen"`, in the order of the case.
     """
-    lines = (f"{fact['name'].replace('_', ' ')}: {fact['value']}" for fact in facts if fact["name"] in STATED)
-    return "\n".join(dict.fromkeys(lines))
+    return "\n".join(stated_lines(((fact["name"], fact["value"]) for fact in facts), SEEN))
 
 
 def group_key(source: str, group: str) -> str:

@@ -1,6 +1,9 @@
 """Finds evidence in an index: guidelines and similar cases, with what must not be found kept out."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +97,19 @@ class Retriever:
         """Changes with everything that changes a result: index, encoder, fusion, k, floor and exclusions."""
         settings = [self.fusion, dict(self.k), dict(self.floor), self.exclude.fingerprint, self._built]
         return content_id(canonical_json(settings))
+
+    def excluding(self, more: Exclusions) -> Retriever:
+        """The same, with further things that nobody may get. The encoder and the opened index are shared.
+
+        Args:
+            more ([`Exclusions`]): what else nobody may get.
+
+        Returns:
+            [`Retriever`]: another one; this one stays as it is.
+        """
+        other = copy(self)
+        other.exclude = self.exclude | more
+        return other
 
     def search(self, queries: Sequence[Query]) -> list[list[Evidence]]:
         """Evidence for every query.

@@ -16,7 +16,7 @@ from semihv_hf.files import sync_folder
 FLAT_LIMIT = 50_000
 KINDS = ("flat", "hnsw", "ivf")
 # HNSW: links per vector, and how many candidates are kept while building and searching.
-LINKS, BUILD_WIDTH, SEARCH_WIDTH = 32, 128, 64
+LINKS, BUILD_WIDTH, SEARCH_WIDTH = 16, 128, 32
 # IVF: lists per square root of the number of vectors, and lists looked at.
 LISTS_PER_ROOT, PROBES = 4, 16
 _TRAINING_ROWS_PER_LIST = 48

@@ -8,6 +8,7 @@ that a reply can be found in a cache.
 import hashlib
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 # What a chat template reads as the end of one turn or the start of another, whatever stands around it, if the server
 # tokenizes messages with special tokens: ChatML and Llama 3, Gemma, Llama 2 and Mistral, BERT's and T5's own.
@@ -24,6 +25,8 @@ _UNSEEN = re.compile(
 _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 
 
+# Each request of a case shows the same texts, and the fence is looked for in them before.
+@lru_cache(maxsize=256)
 def inert(text: str) -> str:
     """A text that no tokenizer takes for anything but text.
 
