@@ -25,6 +25,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from semihv_hf.models.pmc_cambrian.configuration_pmc_cambrian import PMCCambrianConfig
 
 # The linear layers of the text model's decoder, matched against whole module names. Never "all-linear" or bare names
@@ -53,3 +55,26 @@ def lora_modules_to_save(config: PMCCambrianConfig) -> list[str]:
         `list[str]`: ends of module names, for `LoraConfig(modules_to_save=...)`.
     """
     return ["connector", *(f"vision_samplers.{index}" for index in range(config.sva_config.num_samplers))]
+
+
+def train_in_float32(model: nn.Module) -> int:
+    """
+    Makes what trains float32 beside weights of fewer bits, for mixed precision without ZeRO.
+
+    PEFT does so for its adapters, but leaves modules that train in full in the model's own dtype, where small updates
+    are rounded away: near 1 two bfloat16 numbers are 0.008 apart.
+
+    Args:
+        model (`nn.Module`): the model, with its adapters and its trainable parameters chosen.
+
+    Returns:
+        `int`: number of tensors that were changed.
+    """
+    import torch
+
+    changed = 0
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
+            parameter.data = parameter.data.float()
+            changed += 1
+    return changed

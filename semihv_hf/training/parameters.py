@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -62,9 +64,23 @@ def select_trainable(model: nn.Module, patterns: list[str]) -> TrainableReport:
     return TrainableReport(
         patterns=list(patterns),
         names=[name for name in parameters if name in chosen],
-        parameters=sum(parameters[name].numel() for name in chosen),
+        parameters=sum(element_count(parameters[name]) for name in chosen),
         frozen_tensors=len(frozen),
-        frozen_parameters=sum(parameter.numel() for parameter in frozen),
+        frozen_parameters=sum(element_count(parameter) for parameter in frozen),
+    )
+
+
+def describe_trainable(model: nn.Module) -> TrainableReport:
+    """What trains in a model whose parameters were chosen already, such as one with adapters."""
+    parameters = dict(model.named_parameters())
+    chosen = {name for name, parameter in parameters.items() if parameter.requires_grad}
+    frozen = [parameter for name, parameter in parameters.items() if name not in chosen]
+    return TrainableReport(
+        patterns=[],
+        names=sorted(chosen),
+        parameters=sum(element_count(parameters[name]) for name in chosen),
+        frozen_tensors=len(frozen),
+        frozen_parameters=sum(element_count(parameter) for parameter in frozen),
     )
 
 
@@ -73,9 +89,43 @@ def frozen_digests(model: nn.Module) -> dict[str, str]:
     digests = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
-            raw = parameter.detach().cpu().contiguous().flatten().view(torch.uint8)
-            digests[name] = hashlib.sha256(raw.numpy()).hexdigest()
+            with whole_tensor(parameter) as tensor:
+                raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+                digests[name] = hashlib.sha256(raw.numpy()).hexdigest()
     return digests
+
+
+@contextmanager
+def whole_tensor(parameter: torch.Tensor) -> Iterator[torch.Tensor]:
+    """
+    A parameter with all its elements, also where each process holds a part (ZeRO-3, FSDP2); all processes must ask.
+
+    Args:
+        parameter (`torch.Tensor`): a parameter of a model.
+
+    Yields:
+        `torch.Tensor`: to be read within the block only.
+    """
+    if hasattr(parameter, "ds_id"):
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters([parameter]):
+            yield parameter.data
+    elif hasattr(parameter, "full_tensor"):
+        yield parameter.detach().full_tensor()
+    else:
+        yield parameter
+
+
+def element_count(parameter: torch.Tensor) -> int:
+    """Elements of a parameter, also where this process holds only a part of them."""
+    return getattr(parameter, "ds_numel", parameter.numel())
+
+
+def plain_name(name: str) -> str:
+    """A parameter's name in the model without adapters, so that one pattern fits both."""
+    name = name.removeprefix("base_model.model.")
+    return re.sub(r"\.(base_layer|modules_to_save\.\w+|original_module)(?=\.)", "", name)
 
 
 def changed_parameters(model: nn.Module, before: dict[str, str]) -> list[str]:
@@ -109,9 +159,14 @@ def optimizer_groups(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        pattern = next((pattern for pattern in learning_rates if re.fullmatch(pattern, name)), None)
+        pattern = next((pattern for pattern in learning_rates if re.fullmatch(pattern, plain_name(name))), None)
         used.add(pattern)
-        decayed = parameter.ndim > 1 and "pos_embed" not in name and "position_embedding" not in name
+        # Under ZeRO-3 a process holds a flat part; the shape stands aside.
+        decayed = (
+            len(getattr(parameter, "ds_shape", parameter.shape)) > 1
+            and "pos_embed" not in name
+            and "position_embedding" not in name
+        )
         group = groups.setdefault(
             (pattern or "base", decayed),
             {

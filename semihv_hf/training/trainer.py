@@ -1,64 +1,87 @@
-"""TRL's `SFTTrainer` with learning rates for groups of parameters and the optional alignment objective."""
+"""TRL's `SFTTrainer` with own batches, rates for groups of parameters, exact checkpoints, the alignment objective."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from trl import SFTTrainer
-from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from semihv_hf.models.pmc_cambrian.sva_pmc_cambrian import VisionContext
 
 from .alignment import AlignmentObjective, FactVocabulary
+from .checkpoint_trainer import CheckpointMixin
+from .collation import REPORT_KEY, BadRows, take_report
 from .parameters import optimizer_groups
+from .sampling import GlobalBatchSampler, train_dataloader
+from .spike_guard import ROW_IDS, SpikeGuard
 
 
 class FactCollator:
     """
-    Adds the alignment targets of a batch's images to what TRL's collator returns.
+    Adds the alignment targets of a batch's images to what another collator returns.
 
     Args:
-        collator (`DataCollatorForVisionLanguageModeling`): collator of messages and images.
+        collator (`Callable`): collator of messages and images; with a report it may leave rows out.
         vocabulary ([`FactVocabulary`]): values of each group of facts.
     """
 
-    def __init__(self, collator: DataCollatorForVisionLanguageModeling, vocabulary: FactVocabulary):
+    def __init__(self, collator, vocabulary: FactVocabulary):
         self.collator = collator
         self.vocabulary = vocabulary
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        targets = [self.vocabulary.targets(row["facts"]) for row in examples for _ in row["images"]]
         batch = self.collator(examples)
+        report = batch.get(REPORT_KEY)
+        left_out = {failure.id for failure in report.left_out} if report is not None else set()
+        kept = [row for row in examples if not left_out or str(row.get("id")) not in left_out]
+        targets = [self.vocabulary.targets(row["facts"]) for row in kept for _ in row["images"] or []]
         batch["alignment_targets"] = torch.tensor(targets).reshape(-1, len(self.vocabulary.groups))
         return batch
 
 
-class StageTrainer(SFTTrainer):
+class StageTrainer(CheckpointMixin, SFTTrainer):
     """
     Args:
+        sampler ([`GlobalBatchSampler`], *optional*): chooses the rows of batches; by default the trainer does.
         learning_rates (`dict[str, float]`, *optional*): see [`optimizer_groups`].
         objective ([`AlignmentObjective`], *optional*): auxiliary objective on the connector's image tokens.
         alignment_weight (`float`, *optional*, defaults to 0.0): its weight beside the language modelling loss.
         connector_follows_text (`bool`, *optional*, defaults to `True`):
             whether the language modelling loss reaches the connector. If not, the alignment objective alone trains it,
             and nothing is computed backwards below the lowest trained decoder layer.
+        bad_rows ([`BadRows`], *optional*): counts rows that batches leave out, and stops at its limit.
+
+    Attributes:
+        bad_rows ([`BadRows`]): rows that this process left out so far, with reasons.
+        has_card (`bool`): whether a model card stands in the output folder that TRL's must not replace.
     """
 
     def __init__(
         self,
         *args,
+        sampler: GlobalBatchSampler | None = None,
         learning_rates: dict[str, float] | None = None,
         objective: AlignmentObjective | None = None,
         alignment_weight: float = 0.0,
         connector_follows_text: bool = True,
+        bad_rows: BadRows | None = None,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
+        self.sampler = sampler
         self.learning_rates = learning_rates or {}
         self.objective = objective
         self.alignment_weight = alignment_weight
         self.connector_follows_text = connector_follows_text
+        self.bad_rows = bad_rows or BadRows()
+        self.has_card = False
+
+    def get_train_dataloader(self):
+        if self.sampler is None:
+            return super().get_train_dataloader()
+        return train_dataloader(self, self.train_dataset, self.sampler, self.data_collator)
 
     def create_optimizer(self, model=None):
         if self.optimizer is None and self.learning_rates:
@@ -70,12 +93,19 @@ class StageTrainer(SFTTrainer):
         return super().create_optimizer(model)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        report = take_report(inputs)
+        if report is not None and self.model.training:
+            self.bad_rows.add(report.left_out)
+            if any(isinstance(callback, SpikeGuard) for callback in self.callback_handler.callbacks):
+                inputs[ROW_IDS] = report.row_ids
         targets = inputs.pop("alignment_targets", None)
-        if self.objective is None or targets is None or not len(targets) or return_outputs:
+        # Without a single known fact there is nothing to align, such as in a batch of text.
+        idle = self.objective is None or targets is None or not (targets != -100).any()
+        if idle or return_outputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         image_sizes = inputs["image_sizes"]
         captured: list[list[torch.Tensor]] = []
-        connector = self.accelerator.unwrap_model(model).model.connector
+        connector = self.accelerator.unwrap_model(model).base_model.connector
 
         # TRL's loss does not hand the image tokens out, so they are read where they are made.
         def capture(module, args, output):
@@ -106,3 +136,18 @@ class StageTrainer(SFTTrainer):
 
         side = connector.config.query_side
         return [kept_region(height, width, side) for height, width in image_sizes.tolist()]
+
+    def run_facts(self) -> dict[str, Any]:
+        facts = super().run_facts()
+        return facts if self.sampler is None else {**facts, "order": self.sampler.state_dict()}
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        folder = Path(output_dir if output_dir is not None else self.args.output_dir)
+        if self.args.should_save and folder.resolve() == Path(self.args.output_dir).resolve():
+            # A pickle of this machine's settings has no place among files that may be published.
+            (folder / "training_args.bin").unlink(missing_ok=True)
+
+    def create_model_card(self, *args, **kwargs) -> None:
+        if not self.has_card:
+            super().create_model_card(*args, **kwargs)

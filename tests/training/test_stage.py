@@ -1,0 +1,188 @@
+"""A stage on any image-text model: what trains, what stays, what is written, and what is refused before it starts."""
+
+import json
+
+import pytest
+import torch
+from datasets import Dataset, Features, Image, List, Value
+from tiny_families import make
+from trl import SFTConfig
+
+from semihv_hf.data.messages import message
+from semihv_hf.errors import SemiHVError
+from semihv_hf.training.adapters import decoder_pattern, load_merged
+from semihv_hf.training.arguments import StageArguments
+from semihv_hf.training.stage import Stage, load_model
+
+CONNECTORS = {
+    "llava": r"model\.multi_modal_projector\..*",
+    "qwen2_vl": r"model\.visual\.merger\..*",
+    "gemma3": r"model\.multi_modal_projector\..*",
+    "pmc_cambrian": r"model\.connector\..*",
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, picture):
+    """Eight rows, every third without an image, one with two."""
+    folder = tmp_path_factory.mktemp("rows")
+    rows = []
+    for number in range(8):
+        images = 0 if number % 3 == 2 else 1 + (number == 4)
+        turns = [message("user", f"Is this number {number}?", images), message("assistant", "Yes." * (1 + number % 3))]
+        pictures = [picture(40 + 9 * number, 60, seed=number)] * images
+        rows.append({"id": str(number), "messages": turns, "images": pictures})
+    part = {"type": Value("string"), "text": Value("string")}
+    messages = List({"role": Value("string"), "content": List(part)})
+    features = Features({"id": Value("string"), "messages": messages, "images": List(Image())})
+    Dataset.from_list(rows, features=features).to_parquet(folder / "train.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory, tiny_text_model):
+    """A folder with a tiny model of a family."""
+    made = {}
+
+    def folder(name: str):
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp(name)
+            family = make(name, tiny_text_model)
+            if name == "pmc_cambrian":
+                from semihv_hf.models.export import save_checkpoint
+
+                save_checkpoint(family.model, family.processor, made[name])
+            else:
+                family.model.save_pretrained(made[name])
+                family.processor.save_pretrained(made[name])
+        return made[name]
+
+    return folder
+
+
+def settings(model, data, **changes):
+    base = {"model": str(model), "stage": "2_test", "title": "Test", "dataset": str(data)}
+    return StageArguments(**base | {"monitoring": False} | changes)
+
+
+def config(out, **changes):
+    base = {
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "use_cpu": True,
+        "report_to": "none",
+        "save_strategy": "no",
+        "max_steps": 2,
+        "logging_steps": 1,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-3,
+        "assistant_only_loss": True,
+        "max_length": 512,
+        "disable_tqdm": True,
+    }
+    return SFTConfig(output_dir=str(out), **base | changes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "packing"),
+    [*((name, False) for name in CONNECTORS), *((name, True) for name in CONNECTORS if name != "gemma3")],
+)
+def test_any_model_trains_what_its_patterns_say(name, packing, checkpoint, data, tmp_path):
+    from transformers import AutoModelForImageTextToText
+
+    before = load_model(settings(checkpoint(name), data, trainable=[".*"]), config(tmp_path))[0].state_dict()
+    stage = Stage(
+        settings(checkpoint(name), data, trainable=[CONNECTORS[name], r"model\.language_model\.layers\..*"]),
+        config(tmp_path, **{"packing": True, "max_length": 200, "per_device_train_batch_size": 1} if packing else {}),
+    )
+    batch = next(iter(stage.trainer.get_train_dataloader()))
+    batch.pop("report")
+    with torch.no_grad():
+        own = stage.model.eval()(**batch).loss
+        fused = stage.model(**batch, fused_lm_head=True).loss
+    torch.testing.assert_close(fused, own, atol=1e-5, rtol=1e-5)
+    record = stage.train()
+    assert len(record["log"]) == 2 and all(entry["loss"] > 0 for entry in record["log"])
+    after = AutoModelForImageTextToText.from_pretrained(tmp_path).state_dict()
+    assert after.keys() == before.keys()
+    changed = {key for key in after if not after[key].equal(before[key])}
+    assert changed and changed <= set(record["trainable"]["names"])
+    assert json.loads((tmp_path / "stage.json").read_text()) == record
+    assert not list(tmp_path.glob("*.bin"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pmc_cambrian", "llava"])
+def test_adapters_merge_to_the_logits_of_the_unmerged_model(name, checkpoint, data, tmp_path):
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText
+
+    stage = Stage(
+        settings(checkpoint(name), data, lora_r=4, lora_dropout=0.0),
+        config(tmp_path / "adapter", learning_rate=1e-2),
+    )
+    batch = next(iter(stage.trainer.get_train_dataloader()))
+    for key in ("report", "labels"):
+        batch.pop(key)
+    record = stage.train()
+    assert record["trainable"]["names"] and all("vision_tower" not in key for key in record["trainable"]["names"])
+    base = AutoModelForImageTextToText.from_pretrained(checkpoint(name), dtype=torch.float32).eval()
+    with torch.no_grad():
+        plain = base(**batch).logits
+        unmerged = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()(**batch).logits
+        merged = load_merged(tmp_path / "adapter", dtype=torch.float32).eval()(**batch).logits
+    assert (unmerged - plain).abs().max() > 1e-2
+    torch.testing.assert_close(merged, unmerged, atol=1e-4, rtol=1e-4)
+
+    following = Stage(
+        settings(tmp_path / "adapter", data, lora_r=4, lora_merge=True, lora_dropout=0.0), config(tmp_path / "merged")
+    )
+    following.train()
+    whole = AutoModelForImageTextToText.from_pretrained(tmp_path / "merged", dtype=torch.float32).eval()
+    assert not (tmp_path / "merged" / "adapter_config.json").exists()
+    with torch.no_grad():
+        assert (whole(**batch).logits - merged).abs().max() > 0
+
+
+def test_default_adapters_are_the_text_decoders_alone(tiny_text_model):
+    import re
+
+    for name in ("llava", "qwen2_vl", "gemma3"):
+        model = make(name, tiny_text_model).model
+        pattern = decoder_pattern(model)
+        matched = [key for key, module in model.named_modules() if re.fullmatch(pattern, key)]
+        assert matched and all("language_model" in key and "vision" not in key for key in matched)
+        assert len(matched) == 7 * model.config.get_text_config().num_hidden_layers
+
+
+@pytest.mark.parametrize(
+    ("changes", "trainer", "message"),
+    [
+        ({"streaming": True}, {"max_steps": -1}, "Set max_steps"),
+        ({"expect_strategy": "zero3"}, {}, "The recipe expects zero3, but the run got single"),
+        ({"expect_processes": 2}, {}, "expects 2 processes"),
+    ],
+)
+def test_contradictions_stop_before_anything_is_loaded(changes, trainer, message, tmp_path):
+    with pytest.raises(SemiHVError, match=message):
+        Stage(settings("nowhere", "nothing", trainable=[".*"], **changes), config(tmp_path, **trainer))
+
+
+def test_a_text_model_and_a_missing_one_are_refused(tiny_text_model, data, tmp_path):
+    for model in (tiny_text_model, tmp_path / "nowhere"):
+        with pytest.raises(SemiHVError, match="is no image-text model that can be trained") as caught:
+            Stage(settings(model, data, trainable=[".*"]), config(tmp_path))
+        assert "\n" not in str(caught.value)
+
+
+def test_long_rows_are_counted_or_refused_and_the_objective_is_ours_alone(checkpoint, data, tmp_path):
+    model = checkpoint("llava")
+    trained = {"trainable": [CONNECTORS["llava"]]}
+    stage = Stage(settings(model, data, **trained), config(tmp_path, max_length=60, per_device_train_batch_size=1))
+    left_out = stage._left_out()
+    assert 0 < left_out["too_long"] < 8
+    with pytest.raises(SemiHVError, match="longer than"):
+        Stage(settings(model, data, long_rows="refuse", **trained), config(tmp_path, max_length=60))
+    with pytest.raises(SemiHVError, match="a llava model has no connector with cells"):
+        Stage(settings(model, data, alignment_weight=0.5, alignment_groups=["modality"], **trained), config(tmp_path))

@@ -1,0 +1,106 @@
+"""Two processes on CPUs, image and text-only rows on different ones: the loss curve is that of one process."""
+
+import pytest
+from two_processes import RECIPE, STEPS, accelerate, launch, losses, torchrun, write_inputs
+
+pytestmark = pytest.mark.slow
+
+STRATEGIES = {
+    "ddp": (torchrun(), {}),
+    "zero2": (accelerate("zero2"), {"DS_ACCELERATOR": "cpu"}),
+    "zero3": (accelerate("zero3"), {"DS_ACCELERATOR": "cpu"}),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tiny_text_model, picture):
+    folder = tmp_path_factory.mktemp("two-processes")
+    write_inputs(folder, tiny_text_model, picture)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(folder):
+    """One process with the global batch."""
+    return launch(folder, "alone", [], "--per_device_train_batch_size", 4, "--max_steps", STEPS)
+
+
+def tensors(folder):
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+def test_frozen_groups_are_bit_identical_and_all_trained_ones_changed(folder, alone):
+    record, out = alone
+    before, after = tensors(folder / "model"), tensors(out)
+    assert before.keys() == after.keys()
+    trained = set(record["trainable"]["names"])
+    changed = {name for name in after if not before[name].equal(after[name])}
+    assert len(losses(record)) == STEPS and losses(record)[-1] < losses(record)[0]
+    # A tensor that two names share is saved under one of them.
+    assert changed == trained & after.keys()
+    assert any("vision_towers" in name for name in after.keys() - changed)
+
+
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
+def test_the_curve_is_that_of_one_process_and_the_checkpoint_loads(strategy, folder, alone):
+    launcher, environment = STRATEGIES[strategy]
+    options = ("--per_device_train_batch_size", 2, "--max_steps", STEPS)
+    record, out = launch(folder, strategy, launcher, *options, **environment)
+    assert record["strategy"] == {"name": strategy, "processes": 2}
+    assert losses(record) == pytest.approx(losses(alone[0]), abs=1e-3)
+
+    from transformers import AutoModelForImageTextToText
+
+    loaded = AutoModelForImageTextToText.from_pretrained(out).state_dict()
+    reference = AutoModelForImageTextToText.from_pretrained(alone[1]).state_dict()
+    assert loaded.keys() == reference.keys()
+    for name, value in reference.items():
+        assert loaded[name].sub(value).abs().max() < 2e-3, name
+    stored, before = tensors(out), tensors(folder / "model")
+    frozen = [name for name in stored if "vision_towers" in name]
+    assert frozen and all(stored[name].equal(before[name]) for name in frozen)
+
+
+FILES = {
+    # accelerate starts one process of the two, and says nothing.
+    "multi-cpu": (
+        "distributed_type: MULTI_CPU\nnum_machines: 1\nuse_cpu: true\n",
+        "processes, but each process sees 1: the processes did not meet",
+    ),
+    # Plain data parallelism comes of it.
+    "fsdp": (
+        "distributed_type: FSDP\nfsdp_config: {fsdp_version: 2}\nnum_machines: 1\nuse_cpu: true\n",
+        "asks for fsdp2 on 2 processes, but the run got ddp",
+    ),
+    "precision": (
+        'distributed_type: "NO"\nmixed_precision: bf16\nnum_machines: 1\nuse_cpu: true\n',
+        "says mixed_precision bf16, but the recipe says no",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", list(FILES))
+def test_an_accelerate_file_that_got_something_else_stops_with_one_line(kind, tmp_path):
+    content, message = FILES[kind]
+    (tmp_path / "file.yaml").write_text(f"compute_environment: LOCAL_MACHINE\n{content}")
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    processes = 1 if kind == "precision" else 2
+    launcher = accelerate(str(tmp_path / "file.yaml"), processes)
+    done = launch(tmp_path, "out", launcher, "--max_steps", 1, check=False, timeout=600)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode != 0 and len(lines) == 1, done.stderr[-3000:]
+    assert message in lines[0]
+
+
+def test_two_processes_that_never_meet_are_refused(tmp_path):
+    """Without a GPU and without use_cpu each process would train a copy of its own."""
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("here the processes would meet on GPUs")
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    done = launch(tmp_path, "out", torchrun(), "--use_cpu", "false", check=False, timeout=600)
+    assert done.returncode != 0
+    assert "torchrun asks for ddp on 2 processes, but each process sees 1" in done.stderr
