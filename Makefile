@@ -16,7 +16,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 LISTS := pyproject.toml constraints.txt hatch_build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow test-contract lint format clean
+.PHONY: help quickstart test test-slow test-contract lint format audit clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 22
@@ -42,6 +42,9 @@ lint: $(DEV_STAMP)  ## check style and format
 format: $(DEV_STAMP)  ## mend style and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+audit: $(DEV_STAMP)  ## look for dangerous code (bandit) and for packages with known vulnerabilities (pip-audit)
+	$(BIN)/python .ci/audit.py
 
 clean:  ## remove what builds and tests leave; the environment, the runs and the package cache stay
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis

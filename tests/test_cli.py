@@ -10,7 +10,7 @@ from semihv_hf import cli
 
 VERBS = (
     *("quickstart", "build", "benchmark", "sources", "deidentify", "predict", "score", "report", "serve", "convert"),
-    *("index", "curate", "judge-audit", "doctor"),
+    *("index", "curate", "review", "judge-audit", "publish", "verify", "doctor"),
 )
 
 

@@ -8,7 +8,7 @@ import typer
 
 from semihv_hf.errors import SemiHVError
 
-from . import curation, data, evaluation, models, retrieval, runs
+from . import curation, data, evaluation, models, publishing, retrieval, review, runs, verification
 
 app = typer.Typer(
     name="semihv",
@@ -27,7 +27,7 @@ def _options(
     """Options of every verb; `main` reads `--verbose` wherever it stands."""
 
 
-for verbs in (runs, data, retrieval, curation, models, evaluation):
+for verbs in (runs, data, retrieval, curation, review, models, evaluation, publishing, verification):
     verbs.add_to(app)
 
 

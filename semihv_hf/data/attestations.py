@@ -92,10 +92,12 @@ def read_attestation(path: str | Path, *, today: date | None = None) -> Attestat
     """
     import yaml
 
+    from ..yaml_files import safe_yaml
+
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text)  # JSON is YAML
+        content = safe_yaml(text)  # JSON is YAML
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SemiHVError(f"The statement {path.name} cannot be read: {error}") from error
     if not isinstance(content, Mapping):

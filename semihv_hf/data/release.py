@@ -158,6 +158,8 @@ class Release:
                 path = path / part
         if not self._is_inside(path):
             raise UnsafeFile(name, "is a link that leads out of the release")
+        if stat.S_IFMT(path.stat().st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+            raise UnsafeFile(name, "is neither a file nor a folder")  # whoever opens a pipe waits for ever
         return path
 
     def exists(self, name: str) -> bool:
@@ -232,7 +234,7 @@ def _safe_parts(name: str) -> tuple[str, ...]:
 
 
 def _holds(root: str, parts: Sequence[str]) -> bool:
-    """Whether something is there, and no part of the way to it is a link.
+    """Whether a file or folder is there, and no part of the way to it is a link.
 
     Resolving a path asks about every folder from the top of the disk on, as slowly as a small image is decoded. Where
     nothing below the release is a link, nothing leads out of it.
@@ -241,7 +243,7 @@ def _holds(root: str, parts: Sequence[str]) -> bool:
     try:
         for part in parts:
             place = f"{place}/{part}"
-            if part == ".." or stat.S_ISLNK(os.lstat(place).st_mode):
+            if part == ".." or stat.S_IFMT(os.lstat(place).st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
                 return False
     except (OSError, ValueError):  # the longer way says what is wrong
         return False

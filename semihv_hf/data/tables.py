@@ -15,6 +15,7 @@ from typing import Any
 from .release import Release
 
 _BLANK = " \t\r\n"
+_MOST_NESTED = 100
 
 
 def csv_rows(release: Release, name: str, *, delimiter: str = ",") -> Iterator[dict[str, str]]:
@@ -70,9 +71,37 @@ def json_rows(release: Release, name: str, *, path: str = "item") -> Iterator[An
         return
     with release.open_text(name) as text:
         try:
-            yield from ijson.items(_Utf8(text), path, use_float=True)
+            yield from ijson.items(shallow_events(_Utf8(text)), path)
         except ijson.JSONError as error:
             raise ValueError(f"{name} is no valid JSON: {error}") from error
+
+
+def shallow_events(file: Any) -> Iterator[tuple[str, str, Any]]:
+    """The events of a JSON file for `ijson.items` and `ijson.kvitems`, as far as it is nested as releases are.
+
+    The parser keeps the path to every open bracket: a megabyte of brackets would fill any memory.
+
+    Args:
+        file (`Any`): with `read`, which gives bytes.
+
+    Yields:
+        `tuple[str, str, Any]`: path, event and value, as `ijson.parse` gives them; fractions are floats.
+
+    Raises:
+        `ijson.JSONError`: the file is damaged, or nested deeper than any release.
+    """
+    import ijson
+
+    depth = 0
+    for event in ijson.parse(file, use_float=True):
+        name = event[1]
+        if name == "start_map" or name == "start_array":
+            depth += 1
+            if depth > _MOST_NESTED:
+                raise ijson.JSONError(f"it is nested deeper than {_MOST_NESTED} levels")
+        elif name == "end_map" or name == "end_array":
+            depth -= 1
+        yield event
 
 
 def _first_character(text: io.TextIOBase) -> str:

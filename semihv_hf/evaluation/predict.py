@@ -11,8 +11,8 @@ from semihv_hf.errors import SemiHVError, first_line
 from semihv_hf.evaluation.answering import Answerer, identify_model
 from semihv_hf.evaluation.benchmarks import Question, load_questions
 from semihv_hf.evaluation.conditions import blank_like, check_condition, pad_colour, shown_images
-from semihv_hf.journal import Journal
 from semihv_hf.files import canonical_json, read_jsonl, write_json, write_jsonl
+from semihv_hf.journal import Journal
 from semihv_hf.progress import progress_bar
 
 logger = logging.getLogger(__name__)

@@ -1,11 +1,14 @@
 """Model cards, written from the record of the run: a number that the run did not produce cannot appear in one."""
 
 import json
+import math
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from semihv_hf.data.source_counts import source_counts
 from semihv_hf.errors import SemiHVError
 from semihv_hf.files import write_text
 
@@ -57,6 +60,8 @@ def write_model_card(
 
     from semihv_hf.resources import resource_dir
 
+    from .card_rules import cell, check_card
+
     folder = Path(checkpoint_dir)
     if earlier is None:
         earlier = _sibling_records(folder)
@@ -67,8 +72,10 @@ def write_model_card(
         undefined=StrictUndefined,
         trim_blocks=False,
         keep_trailing_newline=True,
+        autoescape=False,  # Markdown; `cell` takes what would break a table or bring HTML
     )
-    name = repo_id or f"your-name/pmc-cambrian-{folder.name.replace('_', '-')}"
+    environment.filters["cell"] = cell
+    name = _repo_name(repo_id or f"your-name/pmc-cambrian-{folder.name.replace('_', '-')}")
     text_model = record.get("text_model")
     try:
         body = environment.get_template("model_card.md.jinja").render(
@@ -77,9 +84,11 @@ def write_model_card(
             base_model=_base_model(text_model),
             towers=_towers(folder),
             stages=[_stage_row(stage) for stage in [*earlier, record]],
-            seed=_required(record, "seed"),
-            sources=_required(record, "sources"),
+            seed=_number(record, "seed"),
+            sources=[_source_row(source) for source in _rows(record, "sources")],
+            compute=_compute([*earlier, record]),
             verdict=_verdict(scores),
+            open_questions=_open_questions(scores),
             baseline_titles=BASELINE_TITLES,
             version=_package_version(),
             transformers_version=version("transformers"),
@@ -89,6 +98,7 @@ def write_model_card(
     card = ModelCard(f"---\n{_front_matter(name, text_model, scores)}\n---\n\n{body}")
     path = folder / "README.md"
     write_text(path, str(card))
+    check_card(path, "model")
     return path
 
 
@@ -127,55 +137,77 @@ def run_record(run_dir: str | Path, stage: str = "3_annealing", *, text_model: s
     return {**record, "text_model": text_model, "scores": scores, "sources": sources}
 
 
-def source_counts(rows: Iterable[Mapping]) -> list[dict]:
-    """Counts a dataset's rows by source and licence, for the record of a stage.
-
-    Args:
-        rows (`Iterable[Mapping]`): rows with `source` and `licence`, such as a `datasets.Dataset`, of which only these
-            two columns are read.
-
-    Returns:
-        `list[dict]`: `source`, `licence` and `rows`, sorted by source.
-
-    Example:
-
-    ```python
-    >>> source_counts([{"source": "a", "licence": "MIT"}, {"source": "a", "licence": "MIT"}])
-    [{'source': 'a', 'licence': 'MIT', 'rows': 2}]
-    ```
-    """
-    if hasattr(rows, "select_columns"):
-        rows = rows.select_columns(["source", "licence"])
-    counts = Counter((row["source"], row["licence"]) for row in rows)
-    return [{"source": source, "licence": licence, "rows": n} for (source, licence), n in sorted(counts.items())]
-
-
 def _stage_row(record: Mapping) -> dict:
     """What the card says about one stage."""
     title = _required(record, "title")
-    losses = [entry["loss"] for entry in _required(record, "log") if "loss" in entry]
+    losses = [entry for entry in _rows(record, "log") if "loss" in entry]
     if not losses:
         raise SemiHVError(f"The record of the stage {title} logged no loss.", "Log at least one step.")
+    frozen = _required(record, "frozen")
+    trained = _number(_required(record, "trainable"), "parameters")
     return {
         "title": title,
-        "rows": _required(record, "rows"),
-        "steps": max(entry["step"] for entry in record["log"] if "loss" in entry),
-        "first_loss": losses[0],
-        "last_loss": losses[-1],
-        "seconds": _required(record, "seconds"),
-        "trained": _required(_required(record, "trainable"), "parameters"),
-        "frozen": _required(_required(record, "frozen"), "parameters"),
-        "frozen_identical": record["frozen"].get("bit_identical", False) or record["frozen"]["parameters"] == 0,
+        "rows": _number(record, "rows"),
+        "steps": max(_number(entry, "step") for entry in losses),
+        "first_loss": _number(losses[0], "loss"),
+        "last_loss": _number(losses[-1], "loss"),
+        "seconds": _number(record, "seconds"),
+        "trained": trained,
+        "frozen": _number(frozen, "parameters"),
+        "frozen_identical": frozen.get("bit_identical", False) or frozen["parameters"] == 0,
+    }
+
+
+def _source_row(source: Mapping) -> dict:
+    """One source of training data; the registry adds where its licence stands and what must be kept."""
+    from semihv_hf.data.licences import registry
+
+    entry = registry().get(str(_required(source, "source")))
+    return {
+        "source": source["source"],
+        "licence": _required(source, "licence"),
+        "rows": _number(source, "rows"),
+        "link": None if entry is None or not entry.link.startswith("https://") else entry.link,
+        "conditions": ", ".join(entry.conditions) if entry else "",
+        "attribution": entry.attribution if entry else "",
+    }
+
+
+def _compute(records: Sequence[Mapping]) -> dict:
+    """What training took, as far as it was measured; what was not measured is `None`, and said to be so."""
+    memory = [_number(record, "peak_rss_gib") for record in records if record.get("peak_rss_gib") is not None]
+    energy = [_number(record, "energy_kwh") for record in records if record.get("energy_kwh") is not None]
+    return {
+        "seconds": sum(_number(record, "seconds") for record in records),
+        "memory": max(memory) if len(memory) == len(records) else None,
+        "energy": sum(energy) if len(energy) == len(records) else None,
     }
 
 
 def _required(record: Mapping, key: str):
+    if not isinstance(record, Mapping):
+        raise SemiHVError(f"The record has {record!r:.80} where a mapping with {key!r} belongs.", "Mend the record.")
     if key not in record or record[key] is None:
         raise SemiHVError(
             f"The record of the stage {record.get('title', '')!r} has no {key!r}, which the model card states.",
             "Add it to the record.",
         )
     return record[key]
+
+
+def _number(record: Mapping, key: str) -> int | float:
+    """A number that a run produced; nothing else can stand for one."""
+    value = _required(record, key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise SemiHVError(f"The record states {key} as {value!r:.80}, which is no number.", "Mend the record.")
+    return value
+
+
+def _rows(record: Mapping, key: str) -> list[Mapping]:
+    value = _required(record, key)
+    if not isinstance(value, list | tuple) or not all(isinstance(row, Mapping) for row in value):
+        raise SemiHVError(f"The record states {key} as {value!r:.80}, which is no list of rows.", "Mend the record.")
+    return list(value)
 
 
 def _verdict(scores: Mapping | None) -> Mapping | None:
@@ -185,7 +217,49 @@ def _verdict(scores: Mapping | None) -> Mapping | None:
     if "verdict" not in scores:
         raise SemiHVError("The scores have no 'verdict', which the model card states.", "Run `semihv score` again.")
     verdict = scores["verdict"]
-    return verdict if verdict["n"] else None
+    if not _number(verdict, "n"):
+        return None
+    baselines = {name: _measured(one, "margin") for name, one in verdict["baselines"].items() if one}
+    return {
+        **_measured(verdict),
+        "baselines": baselines,
+        **{key: _number(verdict, key) for key in ("n", "n_cases", "n_failed", "n_unparsed")},
+    }
+
+
+def _measured(entry: Mapping, *more: str) -> dict:
+    """An accuracy with its interval."""
+    low, high = _required(entry, "ci95")
+    return {
+        **{key: _number(entry, key) for key in ("accuracy", *more)},
+        "low": _number({"ci95": low}, "ci95"),
+        "high": _number({"ci95": high}, "ci95"),
+    }
+
+
+def _open_questions(scores: Mapping | None) -> dict | None:
+    """Token recall on open questions with the image; `None` where none were asked."""
+    found = ((scores or {}).get("conditions") or {}).get("image", {}).get("open")
+    if not found or not found.get("total"):
+        return None
+    low, high = _required(found, "ci95")
+    return {
+        **{key: _number(found, key) for key in ("recall", "total", "failed")},
+        "low": _number({"ci95": low}, "ci95"),
+        "high": _number({"ci95": high}, "ci95"),
+    }
+
+
+def _repo_name(name: str) -> str:
+    """The id of a repository, which also stands inside the code example."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise SemiHVError(f"{name!r:.100} is no id of a repository.", "Write name/model.") from error
+    return name
 
 
 def _front_matter(name: str, text_model: str | None, scores: Mapping | None) -> str:
@@ -202,6 +276,11 @@ def _front_matter(name: str, text_model: str | None, scores: Mapping | None) -> 
                 metric_type="accuracy",
                 metric_name="closed-question accuracy",
                 metric_value=round(verdict["accuracy"], 4),
+                metric_args={
+                    "questions": verdict["n"],
+                    "failed": verdict["n_failed"],
+                    "ci95": [round(verdict["low"], 4), round(verdict["high"], 4)],
+                },
             )
         ]
     data = ModelCardData(
@@ -226,7 +305,7 @@ def _base_model(text_model: str | None) -> str | None:
     is_hub_id = (
         text_model.count("/") == 1 and not text_model.startswith((".", "/", "~")) and not Path(text_model).exists()
     )
-    return text_model if is_hub_id else None
+    return text_model if is_hub_id and re.fullmatch(r"[\w.-]+/[\w.-]+", text_model) else None
 
 
 def _towers(folder: Path) -> list[str]:

@@ -93,3 +93,12 @@ def test_groups_are_the_keys_in_their_first_order_with_all_their_values():
         assert list(table.groups()) == [(key, table.all(key)) for key in table.keys()]
     with DiskTable() as empty:
         assert list(empty.groups()) == []
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":', '[{"a":'])
+def test_json_nested_deeper_than_any_release_is_refused_at_once(tmp_path, opening):
+    (tmp_path / "deep.json").write_text("[1, " + opening * 100_000)
+    rows = json_rows(Release(tmp_path), "deep.json")
+    assert next(rows) == 1
+    with pytest.raises(ValueError, match="nested deeper than 100 levels"):
+        list(rows)

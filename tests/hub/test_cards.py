@@ -6,8 +6,11 @@ import json
 import pytest
 from huggingface_hub import ModelCard
 
+from semihv_hf.data.source_counts import source_counts
 from semihv_hf.errors import SemiHVError
-from semihv_hf.hub.cards import run_record, source_counts, write_model_card
+from semihv_hf.hub.card_rules import check_card
+from semihv_hf.hub.cards import run_record, write_model_card
+from semihv_hf.resources import resource_dir
 
 RECORD = {
     "stage": "1_alignment",
@@ -24,14 +27,18 @@ RECORD = {
 SCORES = {
     "verdict": {
         "n": 407,
+        "n_cases": 220,
         "n_failed": 2,
+        "n_unparsed": 3,
         "accuracy": 0.715,
+        "ci95": [0.67, 0.76],
         "baselines": {
-            "majority": {"which": "majority_train", "accuracy": 0.403, "margin": 0.312},
-            "blank": {"which": "blank", "accuracy": 0.337, "margin": 0.378},
+            "majority": {"which": "majority_train", "accuracy": 0.403, "margin": 0.312, "ci95": [0.25, 0.37]},
+            "blank": {"which": "blank", "accuracy": 0.337, "margin": 0.378, "ci95": [0.31, 0.44]},
             "shuffled": None,
         },
-    }
+    },
+    "conditions": {"image": {"open": {"recall": 0.5, "total": 98, "failed": 1, "ci95": [0.4, 0.6]}}},
 }
 
 
@@ -52,7 +59,9 @@ def test_card_of_a_training_stage_parses_and_holds_the_numbers_of_the_record(fol
     assert card.data.eval_results is None
     text = card.text
     assert "| Alignment | 780 | 20 | 3.250 | 1.125 | 81.2 | 1,840,000 | 135,700,000 |" in text
-    assert "| nilearn | BSD-3-Clause | 780 |" in text
+    assert "(https://" in text and "| BSD-3-Clause | 780 |" in text
+    assert "All stages together took 81 seconds" in text and "Energy was not measured" in text
+    assert "semihv verify" in text and "code_manifest.json" in text
     assert "SigLIP as vision towers" in text and "ConvNeXt" not in text
     assert "carries no scores" in text
     assert "trust_remote_code=True, revision=revision" in text
@@ -62,8 +71,11 @@ def test_card_of_a_training_stage_parses_and_holds_the_numbers_of_the_record(fol
 def test_scores_become_a_table_and_an_evaluation_result(folder):
     card = ModelCard.load(write_model_card(folder, RECORD, scores=SCORES))
     assert card.data.eval_results[0].metric_value == 0.715
-    assert "407 of them, 2 without an answer" in card.text
-    assert "| always the commonest answer | 40.3 % | +31.2 points |" in card.text
+    assert card.data.eval_results[0].metric_args == {"questions": 407, "failed": 2, "ci95": [0.67, 0.76]}
+    assert "407 questions about 220 cases, of them 2 without an answer and 3 with" in card.text
+    assert "| the image | 71.5 % (67.0 to 76.0) | |" in card.text
+    assert "| always the commonest answer | 40.3 % | +31.2 points (+25.0 to +37.0) |" in card.text
+    assert "Open questions: 98, of them 1 without an answer" in card.text and "50.0 % (40.0 to 60.0)" in card.text
     assert "another case's image" not in card.text
 
 
@@ -80,11 +92,42 @@ def test_a_record_without_a_number_the_card_states_is_an_error(key, gone, folder
     assert not (folder / "README.md").exists()
 
 
-def test_a_baseline_without_accuracy_is_an_error(folder):
+@pytest.mark.parametrize("key", ["n", "n_cases", "n_failed", "n_unparsed", "accuracy", "ci95"])
+def test_scores_without_a_number_or_its_interval_or_denominator_are_an_error(key, folder):
     scores = copy.deepcopy(SCORES)
-    del scores["verdict"]["baselines"]["blank"]["accuracy"]
-    with pytest.raises(SemiHVError, match="accuracy"):
+    scores["verdict"].pop(key)
+    with pytest.raises(SemiHVError, match=key):
         write_model_card(folder, RECORD, scores=scores)
+
+
+@pytest.mark.parametrize("key", ["accuracy", "margin", "ci95"])
+def test_a_baseline_without_a_number_is_an_error(key, folder):
+    scores = copy.deepcopy(SCORES)
+    del scores["verdict"]["baselines"]["blank"][key]
+    with pytest.raises(SemiHVError, match=key):
+        write_model_card(folder, RECORD, scores=scores)
+
+
+@pytest.mark.parametrize("value", ["780", float("nan"), float("inf"), True, [780]])
+def test_what_is_no_number_is_not_rendered_as_one(value, folder):
+    with pytest.raises(SemiHVError, match="rows"):
+        write_model_card(folder, {**RECORD, "rows": value})
+
+
+def test_energy_is_stated_where_every_stage_measured_it(folder):
+    text = write_model_card(folder, {**RECORD, "energy_kwh": 0.25, "peak_rss_gib": 2.5}).read_text()
+    assert "Measured energy: 0.250 kWh." in text and "2.50 GiB" in text
+
+
+def test_a_text_of_the_record_can_break_neither_table_nor_page(folder):
+    text = write_model_card(folder, {**RECORD, "title": "a | b\n# c <script>"}).read_text()
+    assert "| a \\| b # c &lt;script> |" in text and "<script" not in text
+
+
+@pytest.mark.parametrize("repo_id", ["a/b/c", 'x")\nimport os', "a/../b", "-a/b", "a" * 200])
+def test_an_id_that_no_repository_has_is_an_error(repo_id, folder):
+    with pytest.raises(SemiHVError, match="no id of a repository"):
+        write_model_card(folder, RECORD, repo_id=repo_id)
 
 
 def test_a_log_without_losses_is_an_error(folder):
@@ -148,3 +191,50 @@ def test_the_record_of_a_run_sums_the_data_of_its_stages(tmp_path):
     assert run_record(tmp_path, "1_alignment")["scores"] is None, "only the last checkpoint answered"
     with pytest.raises(SemiHVError, match="3_annealing"):
         run_record(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["dataset_card.md.jinja", "source_dataset_card.md.jinja"])
+def test_dataset_cards_say_how_to_load_what_is_wrong_and_whom_to_ask(name):
+    text = (resource_dir("model_cards") / name).read_text(encoding="utf-8")
+    for heading in ("## How to load it", "## Known defects", "## Removal"):
+        assert heading in text
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("no front matter", "no front matter"),
+        ("---\n!!python/object/apply:os.system ['x']\n---\n", "no YAML"),
+        ("---\n- 1\n---\n", "no fields"),
+        ("---\nlicense: mit\n---\n# x\n", "no library_name"),
+        ("---\nlicense: other\nlibrary_name: x\npipeline_tag: y\n---\n# x\n", "no license_name"),
+        ("---\na: " + "[" * 5000 + "\n---\n", "nested"),
+    ],
+)
+def test_a_card_that_cannot_be_published_says_why(text, said, tmp_path):
+    (tmp_path / "README.md").write_text(text)
+    with pytest.raises(SemiHVError, match=said):
+        check_card(tmp_path / "README.md", "model")
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"sdk": "shiny"}, "sdk is"),
+        ({"app_file": "../app.py"}, "no file beside"),
+        ({"sdk_version": 6.31}, "write it in quotes"),
+        ({"colorFrom": "mauve"}, "colours"),
+        ({"short_description": "x" * 61}, "61 letters"),
+        ({"license": None}, "no license"),
+    ],
+)
+def test_a_space_card_is_checked(change, said, tmp_path):
+    import yaml
+
+    (tmp_path / "app.py").write_text("")
+    fields = {"title": "x", "sdk": "gradio", "sdk_version": "6.31.0", "app_file": "app.py", "license": "mit"}
+    (tmp_path / "README.md").write_text(f"---\n{yaml.safe_dump(fields)}---\n# x\n")
+    assert check_card(tmp_path / "README.md", "space")["sdk"] == "gradio"
+    (tmp_path / "README.md").write_text(f"---\n{yaml.safe_dump(fields | change)}---\n# x\n")
+    with pytest.raises(SemiHVError, match=said):
+        check_card(tmp_path / "README.md", "space")

@@ -9,7 +9,7 @@ from ...errors import SemiHVError
 from ..sources.base import Skipped
 from ..sources.modality_words import modality_of
 from ..sources.reading import read_picture
-from ..tables import DiskTable
+from ..tables import DiskTable, shallow_events
 from .base import Benchmark, Expected, Filtered, stated_facts
 from .question import UNKNOWN_MODALITY, Question, question_id
 from .snapshot import Snapshot, open_snapshot
@@ -120,6 +120,6 @@ def _json_rows(snapshot: Snapshot, name: str) -> Iterator[dict[str, Any]]:
     # The largest file is some tens of megabytes of text; it is parsed row by row.
     data = snapshot.read_bytes(name).removeprefix(b"\xef\xbb\xbf")
     try:
-        yield from ijson.items(io.BytesIO(data), "item", use_float=True)
+        yield from ijson.items(shallow_events(io.BytesIO(data)), "item")
     except ijson.JSONError as error:
         raise SemiHVError(f"{name} is no valid JSON ({error}).", "Get the file again.") from error

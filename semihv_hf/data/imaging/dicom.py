@@ -26,6 +26,8 @@ PIXEL_ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 MAX_DECODED_BYTES = 4 << 30
 # JPEG Extended, JPEG Lossless, and JPEG Lossless with the first predictor.
 _JPEG_OF_IMAGECODECS = ("1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
+# Elements of a data set outside of sequences; a real one has some hundred.
+MAX_ELEMENTS = 50_000
 # High-throughput JPEG 2000: lossless, lossless with RPCL, lossy.
 _HIGH_THROUGHPUT = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
 
@@ -46,12 +48,30 @@ def open_dicom(source: str | Path | bytes, name: str | None = None) -> "pydicom.
     import pydicom
 
     name = name or ("DICOM data" if isinstance(source, bytes) else str(source))
-    with readable(name):
-        data = pydicom.dcmread(io.BytesIO(source) if isinstance(source, bytes) else source)
+    with readable(name), io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
+        data = pydicom.filereader.read_partial(file, _Elements())
         if not any(element in data for element in PIXEL_ELEMENTS):
             raise UnreadableImage(name, "the object holds no pixel data")
         frame_count(data)
     return data
+
+
+class _Elements:
+    """Told of each element by the reader, and stops it before it reads millions: a few packed kilobytes hold them.
+
+    In a data set every tag stands once (PS3.5, 7.1); the reader itself may look at the first one twice.
+    """
+
+    def __init__(self):
+        self.count, self.repeated, self.last = 0, 0, None
+
+    def __call__(self, tag: int, vr: str | None, length: int) -> bool:
+        self.count += 1
+        self.repeated += tag == self.last
+        if self.repeated > 100 or self.count > MAX_ELEMENTS:
+            raise ValueError("its elements repeat themselves, or are too many for a data set")
+        self.last = tag
+        return False
 
 
 @contextmanager

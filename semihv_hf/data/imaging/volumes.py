@@ -1,5 +1,6 @@
 """NIfTI and NRRD volumes on axes that run to the patient's right, front and head, and slices of them."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,11 +92,13 @@ def read_nrrd(path: str | Path) -> Volume:
         [`Volume`]: the volume.
 
     Raises:
-        `UnreadableImage`: the file is truncated, or does not state an anatomical space.
+        `UnreadableImage`: the file is truncated, does not state an anatomical space, takes its data from another file,
+            or would unpack to more than `MAX_VOLUME_BYTES`.
     """
     import nrrd
 
     try:
+        _check_nrrd(path)
         data, header = nrrd.read(str(path))
     except Exception as error:  # nrrd and zlib raise many types for a damaged file
         raise UnreadableImage(path, f"{type(error).__name__}: {error}") from error
@@ -106,6 +109,38 @@ def read_nrrd(path: str | Path) -> Volume:
     affine[:3, :3] = np.asarray(header["space directions"], dtype=float).T
     affine[:3, 3] = header["space origin"]
     return canonical_volume(data, np.diag([*signs, 1]) @ affine, path)
+
+
+def _check_nrrd(path: str | Path) -> None:
+    """Refuses what the library reads without asking: another file, and data that unpack to more than is stated."""
+    import bz2
+    import zlib
+
+    import nrrd
+
+    with open(path, "rb") as file:
+        header = nrrd.read_header(file)
+        if foreign := {"data file", "datafile"} & {key.lower() for key in header}:
+            raise ValueError(f"it takes its data from another file ({header[foreign.pop()]!r})")
+        sizes = [int(size) for size in header["sizes"]]
+        most = math.prod(sizes) * 8  # no type of the format takes more a value
+        if min(sizes) < 1 or 2 * math.prod(sizes) > MAX_VOLUME_BYTES:
+            raise ValueError(f"its sizes {sizes} are no volume, or one of more than {MAX_VOLUME_BYTES:,} bytes")
+        encoding = str(header.get("encoding", "")).lower()
+        if encoding in ("gzip", "gz"):
+            unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            while packed := file.read(1 << 16):
+                while packed and most >= 0:
+                    most -= len(unpacker.decompress(packed, 1 << 24))
+                    packed = unpacker.unconsumed_tail
+                if most < 0:
+                    raise ValueError("it would unpack to more than its sizes state")
+        elif encoding in ("bzip2", "bz2"):
+            with bz2.open(file) as opened:
+                while piece := opened.read(1 << 24):
+                    most -= len(piece)
+                    if most < 0:
+                        raise ValueError("it would unpack to more than its sizes state")
 
 
 def canonical_volume(data: np.ndarray, affine: np.ndarray, path: str | Path) -> Volume:

@@ -89,10 +89,12 @@ def read_permission(path: str | Path, *, today: date | None = None) -> Permissio
     """
     import yaml
 
+    from ...yaml_files import safe_yaml
+
     path = Path(path).expanduser()
     try:
         data = path.read_bytes()
-        content = yaml.safe_load(data.decode("utf-8-sig"))  # JSON is YAML
+        content = safe_yaml(data.decode("utf-8-sig"))  # JSON is YAML
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise SemiHVError(f"The permission file {path.name} cannot be read: {reason}", "Give a YAML file.") from error

@@ -15,7 +15,7 @@ from .. import licences
 from ..imaging import UnreadableImage, evenly_spaced
 from ..messages import message
 from ..schema import Case, Fact, Provenance, QuestionTurn, Record, Region, case_id, content_id
-from ..tables import DiskTable
+from ..tables import DiskTable, shallow_events
 from ..volume_slices import (
     StoredVolume,
     percentile_window,
@@ -248,7 +248,7 @@ def _patients(release) -> Iterator[tuple[str, Any]]:
         if file.read(3) != b"\xef\xbb\xbf":
             file.seek(0)
         try:
-            for patient in ijson.kvitems(file, "Annotation_info", use_float=True):
+            for patient in ijson.kvitems(shallow_events(file), "Annotation_info"):
                 empty = False
                 yield patient
         except ijson.JSONError as error:

@@ -95,8 +95,10 @@ def chosen_table(release: Release, wanted: str | None, columns: Mapping[str, str
 def _read_file(path: Path) -> Any:
     import yaml
 
+    from ...yaml_files import safe_yaml
+
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8-sig"))  # JSON is YAML
+        return safe_yaml(path.read_text(encoding="utf-8-sig"))  # JSON is YAML
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise SemiHVError(f"The map of columns {path.name} cannot be read: {reason}.", _roles()) from error

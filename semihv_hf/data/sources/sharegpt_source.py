@@ -13,7 +13,7 @@ from ..licences import source_licence
 from ..release import Release
 from ..schema import Case, Fact, Provenance, QuestionTurn, Record, Text, case_id, content_id
 from ..sharegpt import CONVERSATION_KEYS, Conversation, Malformed
-from ..tables import DiskTable, json_rows
+from ..tables import DiskTable, json_rows, shallow_events
 from .base import Item, Skipped, Source
 from .conversations import record_of
 from .reading import read_picture
@@ -227,7 +227,7 @@ def _values(release: Release, file: str) -> Iterator[tuple[str, Any]]:
         start = 3 if data.read(3) == b"\xef\xbb\xbf" else 0
         data.seek(start)
         try:
-            for key, value in ijson.kvitems(data, "", use_float=True):
+            for key, value in ijson.kvitems(shallow_events(data), ""):
                 if key in _ROW_KEYS:  # the object is itself a row
                     data.seek(start)
                     yield "0", json.loads(data.read())

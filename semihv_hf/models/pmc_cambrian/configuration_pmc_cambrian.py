@@ -1,10 +1,10 @@
 # Copyright 2026 The semihv-hf authors. Licensed under the Apache License, Version 2.0.
 """Configuration of PMC-Cambrian: four named vision towers, the spatial vision aggregator and a Llama text model."""
 
-from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
+from transformers.configuration_utils import strict
 
 TOWER_NAMES = ("siglip", "clip", "dino", "convnext")
 
@@ -187,6 +187,8 @@ class PMCCambrianConfig(PreTrainedConfig):
     """
 
     model_type = "pmc_cambrian"
+    # As of the model: the code goes where the configuration goes.
+    _auto_class = "AutoConfig"
     sub_configs_defaults = {
         "siglip_config": SubConfigSpec(config_class=AutoConfig, model_type="siglip_vision_model", optional=True),
         "clip_config": SubConfigSpec(config_class=AutoConfig, model_type="clip_vision_model", optional=True),

@@ -69,8 +69,9 @@ class PMCCambrianPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         sva, convnext = self.config.sva_config, self.config.convnext_config
         if isinstance(module, PMCCambrianConnector):
-            init.normal_(module.query, mean=0.0, std=module.query.shape[-1] ** -0.5)
-            init.normal_(module.image_newline, mean=0.0, std=module.image_newline.shape[-1] ** -0.5)
+            # Their own shapes are empty where parameters are sharded while they load (ZeRO-3).
+            init.normal_(module.query, mean=0.0, std=sva.hidden_size**-0.5)
+            init.normal_(module.image_newline, mean=0.0, std=self.config.text_config.hidden_size**-0.5)
             init_linear(module, sva.initializer_range)
         elif isinstance(module, PMCCambrianSvaLayer):
             init_sva_layer(module, sva.initializer_range)
@@ -324,6 +325,8 @@ class PMCCambrianModel(PMCCambrianPreTrainedModel):
 class PMCCambrianForConditionalGeneration(PMCCambrianPreTrainedModel, PMCCambrianGenerationMixin):
     """PMC-Cambrian with its language modelling head."""
 
+    # Saving always brings the code along, so that a folder loads where this package is not installed.
+    _auto_class = "AutoModelForImageTextToText"
     _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
     _tp_plan = {"lm_head": "colwise_gather_output"}
 
