@@ -8,7 +8,7 @@ import pytest
 SPEED = [
     *("sva_windows", "batched_generation", "many_questions", "preprocessing", "build_throughput", "build_memory"),
     *("first_row", "llm_client", "llm_cache", "medical_vqa_speed", "concept_linking"),
-    *("near_duplicates", "retrieval_index", "retrieval_recall", "curation_overhead"),
+    *("near_duplicates", "retrieval_index", "retrieval_recall", "curation_overhead", "packing", "input_pipeline"),
 ]
 
 

@@ -55,6 +55,12 @@ class Stage:
         if settings.streaming and config.max_steps <= 0:
             raise SemiHVError("A streamed dataset has no known end.", "Set max_steps.")
 
+        if settings.streaming and self.packing:
+            raise SemiHVError(
+                "A streamed dataset cannot be packed: its lengths are not known before it is read.",
+                "Set packing or streaming to false.",
+            )
+
         check_trackers(config.report_to)
         dataset, self.shares = load_mixture(settings, config.seed)
         evaluation = load_evaluation(settings)
@@ -165,14 +171,13 @@ class Stage:
         }
 
     def _add_adapters(self) -> None:
-        from peft import get_peft_model, prepare_model_for_kbit_training
+        from peft import get_peft_model
 
         from .adapters import adapter_config
 
-        if self.settings.load_in_4bit:
-            self.model = prepare_model_for_kbit_training(
-                self.model, use_gradient_checkpointing=self.config.gradient_checkpointing
-            )
+        if self.settings.load_in_4bit and self.config.gradient_checkpointing:
+            # peft's own preparation would also turn every frozen 16-bit weight, towers included, into float32.
+            self.model.enable_input_require_grads()
         # ZeRO-3 gathers parameters of one dtype at a time.
         cast = getattr(self.config.deepspeed_plugin, "zero_stage", None) != 3
         self.model = get_peft_model(self.model, adapter_config(self.settings, self.model), autocast_adapter_dtype=cast)

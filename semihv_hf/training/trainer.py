@@ -34,8 +34,8 @@ class FactCollator:
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         batch = self.collator(examples)
         report = batch.get(REPORT_KEY)
-        left_out = {failure.id for failure in report.left_out} if report is not None else set()
-        kept = [row for row in examples if not left_out or str(row.get("id")) not in left_out]
+        rows = [row for example in examples for row in (example if isinstance(example, list) else [example])]
+        kept = rows if report is None else [rows[place] for place in report.places]
         targets = [self.vocabulary.targets(row["facts"]) for row in kept for _ in row["images"] or []]
         batch["alignment_targets"] = torch.tensor(targets).reshape(-1, len(self.vocabulary.groups))
         return batch
@@ -104,26 +104,23 @@ class StageTrainer(CheckpointMixin, SFTTrainer):
         if idle or return_outputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         image_sizes = inputs["image_sizes"]
-        captured: list[list[torch.Tensor]] = []
+        captured: list[torch.Tensor] = []
         connector = self.accelerator.unwrap_model(model).base_model.connector
 
         # TRL's loss does not hand the image tokens out, so they are read where they are made.
         def capture(module, args, output):
-            tokens, contexts = output
-            captured.append(tokens)
+            tokens, vision = output
+            captured.extend(connector.per_image(tokens, vision, image_sizes.tolist())[0])
             if self.connector_follows_text:
                 return None
-            return (
-                [image.detach() for image in tokens],
-                [VisionContext(*(field.detach() for field in context)) for context in contexts],
-            )
+            return tokens.detach(), VisionContext(*(field.detach() for field in vision))
 
         handle = connector.register_forward_hook(capture)
         try:
             loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         finally:
             handle.remove()
-        auxiliary, accuracies = self.objective(captured[0], self._regions(connector, image_sizes), targets)
+        auxiliary, accuracies = self.objective(captured, self._regions(connector, image_sizes), targets)
         mode = "train" if self.model.training else "eval"
         self._metrics[mode]["alignment_loss"].append(float(auxiliary.detach()))
         self._metrics[mode]["alignment_accuracy"].append(float(accuracies.nanmean()))

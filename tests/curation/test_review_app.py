@@ -120,7 +120,12 @@ def test_two_answers_are_compared_blind(tmp_path):
 
 def test_the_command_serves_and_what_was_decided_survives_a_kill(tmp_path):
     folder = write_folder(tmp_path / "data", [record(n, "text") for n in range(3)])
-    command = [sys.executable, "-m", "semihv_hf.cli", "review", str(folder), "--out", str(tmp_path / "out")]
+    # A shell's background job has Ctrl-C ignored.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from semihv_hf.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "review", str(folder), "--out", str(tmp_path / "out")]
 
     def start():
         process = subprocess.Popen(

@@ -32,5 +32,5 @@ def test_modules_that_train_in_full_beside_adapters_become_float32_and_move(tiny
     optimizer.step()
     moved = [name for name, before in watched.items() if not torch.equal(trained[name], before)]
     assert len(moved) == len(watched) > 0
-    rounded = [name for name in moved if torch.equal(trained[name].bfloat16(), watched[name].bfloat16())]
-    assert len(rounded) > len(watched) / 2
+    same = sum((trained[name].bfloat16() == watched[name].bfloat16()).sum() for name in moved)
+    assert same > 0.9 * sum(before.numel() for before in watched.values())

@@ -30,7 +30,8 @@ def pairs(count=8):
     for number in range(count):
         bright = number % 2 == 0
         images = [] if number % 3 == 2 else [png(60, 40, 220 if bright else 30)]
-        answers = ("Yes.", "No.") if bright else ("No.", "Yes.")
+        # What is rejected is the hedge: a tiny random model learns that in a few steps, and images not at all.
+        answers = ("Yes.", "Perhaps.") if bright else ("No.", "Maybe.")
         rows.append(
             {"prompt": "Is this an axial MRI?", "chosen": answers[0], "rejected": answers[1], "images": images}
         )
@@ -120,7 +121,11 @@ def test_an_unknown_option_is_refused(tune):
 
 def test_pairs_are_brought_to_messages_and_bad_ones_are_counted(processor):
     rows = pairs(4)
-    rows += [{**rows[0], "chosen": ""}, {**rows[0], "rejected": " Yes. "}, {**rows[0], "prompt": "Is this? " * 400}]
+    rows += [
+        {**rows[0], "chosen": ""},
+        {**rows[0], "rejected": f" {rows[0]['chosen']} "},
+        {**rows[0], "prompt": "Is this? " * 400},
+    ]
     prepared, left_out = prepare_pairs(as_dataset(rows), processor, max_length=400)
     assert left_out == {"empty": 1, "equal answers": 1, "too long": 1} and len(prepared) == 4
     assert prepared[0]["prompt"] == [{"role": "user", "content": "Is this an axial MRI?"}]

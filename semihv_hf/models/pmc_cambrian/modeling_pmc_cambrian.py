@@ -152,7 +152,9 @@ class PMCCambrianModel(PMCCambrianPreTrainedModel):
         device = None if weight.is_meta else weight.device
         features = [feature.to(device=device, dtype=weight.dtype) for feature in features]
         legacy = self.config.legacy_image_position is not None
-        tokens, contexts = self.connector(features, sizes, whole_grid=legacy)
+        tokens, contexts = self.connector.per_image(
+            *self.connector(features, sizes, whole_grid=legacy), sizes, whole_grid=legacy
+        )
         deepstack_features = [
             [vision.keys.flatten(1) for vision in contexts],
             [vision.context for vision in contexts],

@@ -250,8 +250,11 @@ class PMCCambrianConnector(nn.Module):
 
     def forward(
         self, features: list[torch.Tensor], image_sizes: list[tuple[int, int]], whole_grid: bool = False
-    ) -> tuple[list[torch.Tensor], list[VisionContext]]:
+    ) -> tuple[torch.Tensor, VisionContext]:
         """
+        What it gives are as many tensors for one image as for ten: sharded training fetches a module's weights once
+        for each tensor that it gives, and would wait for ever where processes have different numbers of images.
+
         Args:
             features (`list[torch.Tensor]`): for each tower `(images, aux_side**2, tower_dim)`.
             image_sizes (`list[tuple[int, int]]`): `(height, width)` of the original images in pixels.
@@ -259,8 +262,9 @@ class PMCCambrianConnector(nn.Module):
                 whether the contexts are those of all `query_side**2` queries, the padded area included.
 
         Returns:
-            `tuple`: the image tokens, `(rows * (columns + 1), text_width)` for each image; and the
-            [`VisionContext`] of the same tokens, in which a newline row has an all-`False` mask.
+            `tuple`: the tokens of all images, `(tokens, text_width)`, one image after the other; and the
+            [`VisionContext`] of the same tokens, in which a newline row has an all-`False` mask. [`per_image`] parts
+            them.
         """
         side = self.config.query_side
         projected = [project(feature) for project, feature in zip(self.aux_projectors, features)]
@@ -279,16 +283,43 @@ class PMCCambrianConnector(nn.Module):
             groups.append(torch.cat([_kept(image, region) for image, region in zip(grid, regions)]))
         tokens = self.projector(torch.cat(groups, dim=-1)).split(lengths)
         if whole_grid:
-            per_image = [side * side] * len(image_sizes)
-            everywhere = vision_context(projected, image_sizes, self.config, side)
-            contexts = [VisionContext(*fields) for fields in zip(*(field.split(per_image) for field in everywhere))]
+            vision = vision_context(projected, image_sizes, self.config, side)
         else:
-            fields = zip(*(field.split(lengths) for field in vision))
-            contexts = [
-                VisionContext(*(_append_zero_column(field, region) for field in image))
-                for image, region in zip(fields, regions)
-            ]
-        return [self._with_newlines(image, region) for image, region in zip(tokens, regions)], contexts
+            vision = VisionContext(
+                *(
+                    torch.cat(
+                        [_append_zero_column(rows, region) for rows, region in zip(field.split(lengths), regions)]
+                    )
+                    for field in vision
+                )
+            )
+        return torch.cat([self._with_newlines(image, region) for image, region in zip(tokens, regions)]), vision
+
+    def per_image(
+        self,
+        tokens: torch.Tensor,
+        vision: VisionContext,
+        image_sizes: list[tuple[int, int]],
+        whole_grid: bool = False,
+    ) -> tuple[list[torch.Tensor], list[VisionContext]]:
+        """
+        Parts what [`forward`] gives.
+
+        Args:
+            tokens (`torch.Tensor`): the tokens of all images.
+            vision ([`VisionContext`]): their context.
+            image_sizes (`list[tuple[int, int]]`): as for [`forward`].
+            whole_grid (`bool`, *optional*, defaults to `False`): as for [`forward`].
+
+        Returns:
+            `tuple`: the image tokens, `(rows * (columns + 1), text_width)`, and the context of each image.
+        """
+        side = self.config.query_side
+        regions = [kept_region(height, width, side) for height, width in image_sizes]
+        lengths = [_count(region) + region[1] - region[0] for region in regions]
+        rows = [side * side] * len(image_sizes) if whole_grid else lengths
+        contexts = [VisionContext(*fields) for fields in zip(*(field.split(rows) for field in vision))]
+        return list(tokens.split(lengths)), contexts
 
     def _with_newlines(self, tokens: torch.Tensor, region: Region) -> torch.Tensor:
         rows = region[1] - region[0]
