@@ -107,8 +107,8 @@ def _models(folder: Path):
         "negative layers": {"text_config": {"num_hidden_layers": -5}},
         "a text for a number": {"text_config": {"hidden_size": "__import__('os')"}},
         "a tower of 2**40": {"siglip_config": {"image_size": 2**40}},
-        "a query grid of 10**6": {"query_side": 10**6},
-        "a million samplers": {"num_samplers": 10**9},
+        "a query grid of 10**6": {"sva_config": {"query_side": 10**6}},
+        "a million samplers": {"sva_config": {"num_samplers": 10**9}},
         "another model": {"model_type": "../../evil"},
     }.items():
 
@@ -122,7 +122,9 @@ def _models(folder: Path):
         yield Attempt(f"config.json: {name}", partial(_load_model, {"config.json": content}, ()))
         yield Attempt(f"tokenizer.json: {name}", partial(_load_processor, {"tokenizer.json": content}, ()))
     for name, text in _templates().items():
-        yield Attempt(f"chat template: {name}", partial(_load_processor, {"chat_template.jinja": text}, ()))
+        # Jinja's sandbox makes an undefined value, which prints as nothing, of what these two ask for.
+        expect = INERT if name in ("attr filter", "raise_exception") else REFUSED
+        yield Attempt(f"chat template: {name}", partial(_load_processor, {"chat_template.jinja": text}, ()), expect)
 
     def tokenizer(config):
         config["auto_map"] = {"AutoTokenizer": ["evil.Evil", None]}

@@ -58,9 +58,10 @@ def test_the_curve_is_that_of_one_process_and_the_checkpoint_loads(strategy, fol
     assert loaded.keys() == reference.keys()
     for name, value in reference.items():
         assert loaded[name].sub(value).abs().max() < 2e-3, name
-    stored, before = tensors(out), tensors(folder / "model")
-    frozen = [name for name in stored if "vision_towers" in name]
-    assert frozen and all(stored[name].equal(before[name]) for name in frozen)
+    # Sharded runs save some tensors under the names of this version of transformers, which loading turns back.
+    before = AutoModelForImageTextToText.from_pretrained(folder / "model").state_dict()
+    frozen = [name for name in loaded if "vision_towers" in name]
+    assert frozen and all(loaded[name].equal(before[name]) for name in frozen)
 
 
 FILES = {

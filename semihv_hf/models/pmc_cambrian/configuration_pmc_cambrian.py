@@ -7,6 +7,7 @@ from transformers.configuration_utils import SubConfigSpec
 from transformers.configuration_utils import strict
 
 TOWER_NAMES = ("siglip", "clip", "dino", "convnext")
+MOST_LAYERS = 10_000
 
 
 def kept_region(height: int, width: int, side: int) -> tuple[int, int, int, int]:
@@ -223,6 +224,12 @@ class PMCCambrianConfig(PreTrainedConfig):
                 raise ValueError(f"{name}_config is set, but sva_config.tower_names leaves {name} out.")
         if self.legacy_image_position is not None and self.legacy_image_position < 0:
             raise ValueError(f"legacy_image_position must be at least 0, got {self.legacy_image_position}.")
+        # A downloaded file may say anything; building a thousand million layers would never end.
+        counts = (self.text_config.num_hidden_layers, self.sva_config.num_layers, self.sva_config.num_samplers)
+        if max(counts) > MOST_LAYERS:
+            raise ValueError(
+                f"The configuration asks for {max(counts)} layers, more than the {MOST_LAYERS} that may be."
+            )
         layers = self.sva_config.sampler_layers
         if layers and layers[-1] >= self.text_config.num_hidden_layers:
             raise ValueError(
