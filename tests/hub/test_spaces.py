@@ -44,7 +44,7 @@ def interpreter() -> str:
     named = os.environ.get("SEMIHV_SPACE_PYTHON")
     if named is None and find_spec("gradio") is None:
         pytest.skip(
-            "NOT CHECKED: gradio is not installed. Install the extra `review`, or name a Python that has it and the"
+            "NOT CHECKED: gradio is not installed. Install it, or name a Python that has it and the"
             " metrics' requirements in SEMIHV_SPACE_PYTHON."
         )
     return named or sys.executable
