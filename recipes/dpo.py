@@ -18,21 +18,13 @@ from semihv_hf.errors import SemiHVError
 
 
 def main(argv: list[str] | None = None) -> None:
-    from trl import DPOConfig, TrlParser
+    from trl import DPOConfig
 
-    from semihv_hf.training.arguments import check_option_keys, check_recipe_keys
+    from semihv_hf.training.arguments import read_settings
     from semihv_hf.training.preference import PreferenceArguments, train_preference
 
     argv = list(sys.argv[1:] if argv is None else argv)
-    classes = (PreferenceArguments, DPOConfig)
-    position = argv.index("--config") if "--config" in argv[:-1] else None
-    recipe = None if position is None else argv[position + 1]
-    if recipe is not None:
-        check_recipe_keys(recipe, *classes)
-    rest = argv if position is None else argv[:position] + argv[position + 2 :]
-    if not {"-h", "--help"} & set(rest):
-        check_option_keys(rest, *classes)
-    settings, config = TrlParser(classes).parse_args_and_config(args=argv)
+    settings, config, recipe = read_settings(argv, PreferenceArguments, DPOConfig)
     train_preference(settings, config, recipe)
 
 

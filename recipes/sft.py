@@ -25,24 +25,6 @@ import sys
 from semihv_hf.errors import SemiHVError
 
 
-def parse(argv: list[str]):
-    """The recipe's settings with those of the command line over them, and the recipe's path."""
-    from trl import SFTConfig, TrlParser
-
-    from semihv_hf.training.arguments import StageArguments, check_option_keys, check_recipe_keys
-
-    classes = (StageArguments, SFTConfig)
-    position = argv.index("--config") if "--config" in argv[:-1] else None
-    recipe = None if position is None else argv[position + 1]
-    if recipe is not None:
-        check_recipe_keys(recipe, *classes)
-    rest = argv if position is None else argv[:position] + argv[position + 2 :]
-    if not {"-h", "--help"} & set(rest):
-        check_option_keys(rest, *classes)
-    settings, config = TrlParser(classes).parse_args_and_config(args=argv)
-    return settings, config, recipe
-
-
 def write_card(stage, record: dict) -> None:
     """The model card: ours for PMC-Cambrian, TRL's for any other model."""
     from semihv_hf.hub.cards import write_model_card
@@ -59,7 +41,12 @@ def write_card(stage, record: dict) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    settings, config, recipe = parse(list(sys.argv[1:] if argv is None else argv))
+    from trl import SFTConfig
+
+    from semihv_hf.training.arguments import StageArguments, read_settings
+
+    argv = list(sys.argv[1:] if argv is None else argv)
+    settings, config, recipe = read_settings(argv, StageArguments, SFTConfig)
 
     from semihv_hf.training.stage import Stage
 

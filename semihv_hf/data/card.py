@@ -26,15 +26,9 @@ def dataset_card(report: Mapping[str, Any]) -> str:
     import jinja2
 
     from ..resources import resource_dir
+    from ..templates import strict_templates
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(resource_dir("model_cards")),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
+    environment = strict_templates(resource_dir("model_cards"))
     environment.filters["cell"] = _cell
     try:
         if report.get("kind") != "release":

@@ -62,17 +62,7 @@ def warm_start(text_model: Path, data: Path, out: Path, *, groups: list[str], st
         "seconds": round(time.monotonic() - started, 1),
         "peak_rss_gib": peak_rss_gib(),
         "log": log,
-        "trainable": {
-            "patterns": report.patterns,
-            "names": report.names,
-            "parameters": report.parameters,
-            "tensors": len(report.names),
-        },
-        "frozen": {
-            "parameters": report.frozen_parameters,
-            "tensors": report.frozen_tensors,
-            "bit_identical": not changed,
-        },
+        **report.record(bit_identical=not changed),
     }
     write_json(out / "stage.json", record)
     return record

@@ -209,6 +209,32 @@ def check_recipe_keys(recipe: str | Path, *argument_classes: type) -> None:
         _known(key, argument_classes, f"{path}: unknown key", {"env"})
 
 
+def read_settings(argv: list[str], *argument_classes: type) -> tuple:
+    """
+    Reads a recipe named by `--config`, with the options of the command line over it.
+
+    Args:
+        argv (`list[str]`): the command line.
+        argument_classes (`type`): dataclasses whose fields are the settings.
+
+    Returns:
+        `tuple`: an instance of each class, then the path of the recipe or `None`.
+
+    Raises:
+        `SemiHVError`: naming a key or option that is no setting.
+    """
+    from trl import TrlParser
+
+    position = argv.index("--config") if "--config" in argv[:-1] else None
+    recipe = None if position is None else argv[position + 1]
+    if recipe is not None:
+        check_recipe_keys(recipe, *argument_classes)
+    rest = argv if position is None else argv[:position] + argv[position + 2 :]
+    if not {"-h", "--help"} & set(rest):
+        check_option_keys(rest, *argument_classes)
+    return (*TrlParser(argument_classes).parse_args_and_config(args=argv), recipe)
+
+
 def check_option_keys(argv: list[str], *argument_classes: type) -> None:
     """
     Refuses a command line with an option that is no setting.

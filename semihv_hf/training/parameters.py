@@ -30,6 +30,29 @@ class TrainableReport:
             f"{self.frozen_parameters:,} in {self.frozen_tensors} tensors stay frozen"
         )
 
+    def record(self, bit_identical: bool) -> dict[str, dict]:
+        """The same for `stage.json`.
+
+        Args:
+            bit_identical (`bool`): whether the frozen tensors were found unchanged after training.
+
+        Returns:
+            `dict`: `trainable` and `frozen`.
+        """
+        return {
+            "trainable": {
+                "patterns": self.patterns,
+                "names": self.names,
+                "parameters": self.parameters,
+                "tensors": len(self.names),
+            },
+            "frozen": {
+                "parameters": self.frozen_parameters,
+                "tensors": self.frozen_tensors,
+                "bit_identical": bit_identical,
+            },
+        }
+
 
 def select_trainable(model: nn.Module, patterns: list[str]) -> TrainableReport:
     """

@@ -138,17 +138,7 @@ class Stage:
             "seconds": round(time.monotonic() - self.started, 1),
             "peak_rss_gib": peak_rss_gib(),
             "log": [entry for entry in self.trainer.state.log_history if "loss" in entry],
-            "trainable": {
-                "patterns": report.patterns,
-                "names": report.names,
-                "parameters": report.parameters,
-                "tensors": len(report.names),
-            },
-            "frozen": {
-                "parameters": report.frozen_parameters,
-                "tensors": report.frozen_tensors,
-                "bit_identical": True,
-            },
+            **report.record(bit_identical=True),
         }
 
     def _sources(self) -> list[dict] | None:

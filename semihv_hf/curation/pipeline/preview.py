@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from semihv_hf.data.messages import message_text
 from semihv_hf.llm.running import run_coroutine
 from semihv_hf.llm.types import ChatRequest
+from semihv_hf.templates import strict_templates
 
 from .cases import CaseFolder, rows_of
 from .outcome import Outcome
@@ -116,17 +117,9 @@ def _told(job: Job, tools: Tools, outcomes: Sequence[Outcome]) -> dict[str, Any]
 
 
 def _write(path: Path, told: dict[str, Any], outcomes: Sequence[Outcome], job: Job) -> None:
-    import jinja2
-
     from semihv_hf.files import atomic_file
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        undefined=jinja2.StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = strict_templates(Path(__file__).parent / "templates", html=True)
     template = environment.get_template("preview.html.jinja")
     settings = job.config.settings()
     shown = {"told": told, "model": settings.model, "server": settings.shown_url, "folded": _FOLDED}

@@ -14,6 +14,7 @@ from semihv_hf.data.shards import write_shard
 from semihv_hf.errors import SemiHVError
 from semihv_hf.files import write_json, write_text
 from semihv_hf.packages import file_sha256
+from semihv_hf.templates import strict_templates
 
 from .config import STAGES
 from .from_blocks import write_from_blocks
@@ -175,14 +176,7 @@ def curated_card(report: Mapping[str, Any]) -> str:
     from semihv_hf.data.licences import mixture, source_licence
 
     names = sorted({*report["cases"], *report["sources"]})
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
+    environment = strict_templates(Path(__file__).parent / "templates")
     try:
         return environment.get_template(_TEMPLATE).render(
             report=report,

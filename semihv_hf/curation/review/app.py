@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlencode
 
 from semihv_hf.data.messages import message_text
 from semihv_hf.errors import SemiHVError
+from semihv_hf.templates import strict_templates
 
 from .decisions import REASONS, Decision, Decisions
 from .items import PAIR, Item, RecordFolders
@@ -232,12 +233,4 @@ async def _form(request: Request) -> dict[str, str]:
 
 
 def _templates():
-    import jinja2
-
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        undefined=jinja2.StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    return strict_templates(Path(__file__).parent / "templates", html=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from semihv_hf.errors import SemiHVError
+from semihv_hf.templates import strict_templates
 
 
 def reviewed_card(report: Mapping[str, Any]) -> str:
@@ -25,14 +26,7 @@ def reviewed_card(report: Mapping[str, Any]) -> str:
 
     from semihv_hf.data.licences import mixture, source_licence
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
+    environment = strict_templates(Path(__file__).parent / "templates")
     try:
         return environment.get_template("reviewed_dataset_card.md.jinja").render(
             report=report,
