@@ -150,7 +150,9 @@ def test_a_dead_server_is_not_waited_for_by_every_row():
     with FaultServer(dies_after=5) as server:
         client, results = ask(server, rows(200), max_retries=4, max_concurrency=4)
     assert sum(result.failure is None for result in results) == 5
-    assert client.calls < 5 + 195 + 4 * 4 * 5
+    # How many rows begin while the first ones still wait to try again is a matter of the machine's speed.
+    retries, if_all_had_retried = client.calls - 5 - 195, 4 * 195
+    assert 4 <= retries < if_all_had_retried / 3
 
 
 CHILD = """
