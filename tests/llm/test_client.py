@@ -79,6 +79,35 @@ def test_a_new_call_starts_when_one_ends_and_never_waits_for_a_batch():
     assert all(result.failure is None for result in results), "the held call kept the others from starting"
 
 
+def test_a_handful_at_once_is_as_a_run_and_asks_equal_questions_once(tmp_path):
+    requests = [request("0"), request("1"), request("0"), "no request"]
+
+    async def twice(client):
+        return await client.ask(requests), await client.ask(requests[:2])
+
+    with FaultServer(latency=lambda text: 0.1 if text == "case 0" else 0.0) as server:
+        with ResponseCache(tmp_path) as cache:
+            client = client_of(server, cache=cache)
+            first, again = asyncio.run(twice(client))
+        run = ask(server, requests[:2])
+    assert [result.text for result in first[:2]] == [result.text for result in run]
+    assert first[2].text == first[0].text and first[3].failure.kind == "bad_request"
+    assert [result.cached for result in first] == [False, False, True, False]
+    assert [result.cached for result in again] == [True, True] and client.hits == 3
+    assert client.calls == 2 and client.failures == {"bad_request": 1}
+
+
+def test_a_handful_of_which_one_shows_a_wrong_setting_ends_as_a_whole_and_leaves_nothing_under_way():
+    async def tried(client):
+        with pytest.raises(SemiHVError, match="key"):
+            await client.ask([request(str(n)) for n in range(4)])
+        return len(asyncio.all_tasks())
+
+    refused = (401, {"error": {"message": "Incorrect API key provided", "code": "bad_key"}})
+    with FaultServer(plan=lambda text, before: refused) as server:
+        assert asyncio.run(tried(client_of(server))) == 1
+
+
 def test_a_stream_reads_no_more_requests_than_it_can_use():
     read = 0
 

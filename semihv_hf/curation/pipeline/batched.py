@@ -91,7 +91,7 @@ def batch_requests(job: Job, tools: Tools, cache: ResponseCache, stage: int) -> 
                 seen.append(list(asked))
                 if _stage_of(asked[0], tools) == stage:  # its answers are not needed to know what is asked
                     return [_unanswered(tools, request) for request in asked]
-                return [result for request in asked async for result in client.stream([request])]
+                return await client.ask(asked)
 
             loop.run_until_complete(curate_case(row, tools, ask, worker))
             yield from (request for asked in seen for request in asked if _stage_of(request, tools) == stage)

@@ -111,8 +111,7 @@ async def asking(
                 client = ChatClient(tools.settings, cache=cache, client=api, **common)
 
                 async def ask(requests: Sequence[ChatRequest]) -> list[ChatResult]:
-                    done = {result.id: result async for result in client.stream(requests)}
-                    return [_with_reason(done[request.id], job) for request in requests]
+                    return [_with_reason(result, job) for result in await client.ask(requests)]
 
                 def done(rows: Iterable[Row]) -> AsyncIterator[tuple[Block, int, Outcome]]:
                     return _outcomes(iter(rows), replace(tools, go_on=go_on), ask, worker, job)

@@ -125,6 +125,7 @@ def serve_review(review: Review, host: str, port: int, say: Callable[[str], None
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))
+            listening.listen()  # from here on a browser waits, and is not refused, while the server starts
         except OSError as error:
             raise SemiHVError(
                 f"Port {port} of {host} cannot be used: {error.strerror}.", "Give another --port."
