@@ -63,5 +63,5 @@ $(RUN_STAMP): $(LISTS) | $(BIN)/python
 
 $(DEV_STAMP): $(LISTS) | $(BIN)/python
 	@echo "Installing semihv-hf and its test tools into $(VENV); the first time this takes some minutes."
-	@$(PIP_INSTALL) -e '.[train,curate,judge,metrics,review,serve,deidentify,ray,dev]' || { $(INSTALL_FAILED) }
+	@$(PIP_INSTALL) -e '.[train,curate,judge,metrics,review,serve,deepspeed,deidentify,ray,dev]' || { $(INSTALL_FAILED) }
 	@touch $(RUN_STAMP) $@

@@ -157,7 +157,7 @@ def test_make_installs_only_when_the_lists_changed(made):
     soon = time.time() + 10
     os.utime(made.folder / "constraints.txt", (soon, soon))
     assert made("quickstart").count("pip install") == 1
-    assert "-e '.[train,curate,judge,metrics,review,serve,deidentify,ray,dev]'" in made("test")
+    assert "-e '.[train,curate,judge,metrics,review,serve,deepspeed,deidentify,ray,dev]'" in made("test")
     assert "semihv quickstart --out runs/quickstart" in made("quickstart")
     assert 'pytest -q -n 2 --dist loadfile -m "not slow"' in made("test")
 
