@@ -8,6 +8,7 @@ from semihv_hf.evaluation.conditions import CONDITIONS
 from semihv_hf.evaluation.gallery import choose, inline_image
 from semihv_hf.evaluation.run_folder import read_composition, read_environment, read_json, read_stages
 from semihv_hf.files import atomic_file, read_jsonl, write_json
+from semihv_hf.templates import strict_templates
 
 GALLERY_SIZE = 24
 WAYS = {
@@ -115,16 +116,7 @@ def render(template: str, **values) -> str:
     Returns:
         `str`: the text.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("semihv_hf.evaluation", "templates"),
-        autoescape=template.endswith(".html.jinja"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = strict_templates(Path(__file__).parent / "templates", html=template.endswith(".html.jinja"))
     environment.filters.update(
         percent=percent, points=points, decimal=decimal, clean=clean, integer=integer, duration=duration
     )
