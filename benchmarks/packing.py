@@ -59,7 +59,9 @@ def make_processor():
     with tempfile.TemporaryDirectory() as folder:
         byte_tokenizer(Path(folder))
         sizes = {name: {"size": size} for name, (size, _) in TOWER_SIZES.items()}
-        return build_processor(folder, {**sizes, "convnext": {"size": CONVNEXT_SIZE}}, QUERY_SIDE, chat_template="chatml")
+        return build_processor(
+            folder, {**sizes, "convnext": {"size": CONVNEXT_SIZE}}, QUERY_SIDE, chat_template="chatml"
+        )
 
 
 def make_model(seed: int, layers: int, processor):

@@ -19,25 +19,9 @@ Every key of the recipe can be overridden by `--key value`; unknown keys are err
 with what is learnt in colour. Settings are explained by `--help` and in recipes/README.md.
 """
 
-import os
 import sys
 
-from semihv_hf.errors import SemiHVError
-
-
-def write_card(stage, record: dict) -> None:
-    """The model card: ours for PMC-Cambrian, TRL's for any other model."""
-    from semihv_hf.hub.cards import write_model_card
-
-    trainer, folder = stage.trainer, stage.config.output_dir
-    if stage.model.config.model_type != "pmc_cambrian" or not os.path.isfile(os.path.join(folder, "config.json")):
-        trainer.create_model_card(model_name=os.path.basename(os.path.normpath(folder)))
-        return
-    # Without the columns nothing is known but the names of the datasets.
-    named = [{"source": share.dataset, "licence": "not stated", "rows": share.drawn or 0} for share in stage.shares]
-    sources = named if record["sources"] is None else record["sources"]
-    write_model_card(folder, {**record, "rows": record["rows"] or 0, "sources": sources})
-    trainer.has_card = True
+from semihv_hf.training.script import run_script
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -48,25 +32,22 @@ def main(argv: list[str] | None = None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
     settings, config, recipe = read_settings(argv, StageArguments, SFTConfig)
 
+    from semihv_hf.hub.push_run import check_push, end_run, take_push
+    from semihv_hf.training.dry_run import wants_colour
     from semihv_hf.training.stage import Stage
+    from semihv_hf.training.stage_record import stage_record
 
+    config.push_to_hub &= not settings.dry_run
+    target = take_push(config)
     stage = Stage(settings, config, recipe)
     if settings.dry_run:
         if stage.trainer.is_world_process_zero():
-            print(stage.first_batch())
+            print(stage.first_batch(colour=wants_colour()))
         return
-    record = stage.train()
-    if stage.trainer.is_world_process_zero():
-        write_card(stage, record)
-    stage.trainer.accelerator.wait_for_everyone()
-    if config.push_to_hub:
-        stage.trainer.has_card = True
-        stage.trainer.push_to_hub()
+    if target is not None:
+        check_push(target, settings, config.hub_private_repo, stage_record(stage))
+    end_run(stage.trainer, stage.train(), target)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except SemiHVError as error:
-        # One line, not one for every process.
-        sys.exit(f"error: {error}" if os.environ.get("RANK", "0") == "0" else 1)
+    run_script(main)

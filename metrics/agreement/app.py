@@ -46,6 +46,8 @@ def compare(table, level):
         raise gr.Error(str(error)) from error
     people = (result["ceiling"] or {}).get("people", {})
     lines = [[name, _shown(entry), _shown(people.get(name))] for name, entry in result["judge"].items()]
+    among_all, among_people = result["alpha"]["judge_and_people"], result["alpha"]["people"]
+    lines += [[f"krippendorff_{name}", _shown(among_all[name]), _shown(among_people[name])] for name in among_all]
     return lines, result
 
 
@@ -70,17 +72,20 @@ def build():
         `gradio.Blocks`: the page, not yet launched.
     """
     card = (HERE / "README.md").read_text(encoding="utf-8").split("---", 2)[2]
-    with gr.Blocks(title="agreement") as page:
-        gr.Markdown("# agreement\nA judge beside people, and people beside each other. An empty cell is a gap.")
+    with gr.Blocks(title="Agreement") as page:
+        gr.Markdown("# Agreement\nA judge beside people, and people beside each other. An empty cell is a gap.")
         table = gr.Dataframe(
             headers=["case", "judge", "person 1", "person 2"], value=EXAMPLES, type="array", label="Scores"
         )
         level = gr.Dropdown(LEVELS, value=LEVELS[0], label="Level of measurement")
         button = gr.Button("Compare", variant="primary")
         lines = gr.Dataframe(
-            headers=["statistic", "judge with people", "people with each other"], label="Agreement", interactive=False
+            headers=["statistic", "judge with people", "people with each other"],
+            label="Agreement, with 95 % intervals",
+            interactive=False,
         )
-        result = gr.JSON(label="Result")
+        with gr.Accordion("Full result", open=False):
+            result = gr.JSON(label="Result")
         button.click(compare, inputs=[table, level], outputs=[lines, result])
         with gr.Accordion("Metric card", open=False):
             gr.Markdown(card)

@@ -31,7 +31,8 @@ def judge(table, configuration):
         configuration (`str`): one of `CONFIGURATIONS`.
 
     Returns:
-        `tuple[dict, list[list]]`: the result, and score, rule or judge, and reason of each row.
+        `tuple[str, list[list], dict]`: the result in words, score, rule or judge, and reason of each row, and the
+            whole result.
     """
     rows = [[str(cell or "") for cell in row] for row in table if any(row)]
     if not rows or len(rows) > MOST_ROWS:
@@ -54,7 +55,32 @@ def judge(table, configuration):
         [row["score"], row["rule"] or row["decided_by"] or row["failure"], row["reason"] or ""]
         for row in result.pop("rows", [])
     ]
-    return result, decisions
+    return summarise(result), decisions, result
+
+
+def summarise(result):
+    """The result in words.
+
+    Args:
+        result (`dict`): what the metric computed, or what a dry run counted.
+
+    Returns:
+        `str`: Markdown.
+    """
+    if result.get("dry_run"):
+        cost = result["estimate"]["cost_usd"]
+        price = "its price is not known" if cost is None else f"about {cost:.2g} US dollars"
+        return (
+            f"**Nothing was sent**: this Space has no judge (`JUDGE_MODEL` is not set). For {result['n_total']} rows"
+            f" it would ask {result['model_requested']} {result['n_calls']} times, {price}."
+        )
+    if result["mean"] is None:
+        return f"**No row has a score**: {result['n_failed']} of {result['n_total']} failed."
+    interval = "" if result["ci95"] is None else f" (95 % interval {result['ci95'][0]:.2f} to {result['ci95'][1]:.2f})"
+    return (
+        f"**Mean {result['mean']:.2f}**{interval} on a scale of {result['scale'][0]:g} to {result['scale'][1]:g}, over"
+        f" {result['n_scored']} of {result['n_total']} rows; {result['n_failed']} failed and have no score."
+    )
 
 
 def build():
@@ -64,16 +90,18 @@ def build():
         `gradio.Blocks`: the page, not yet launched.
     """
     card = (HERE / "README.md").read_text(encoding="utf-8").split("---", 2)[2]
-    with gr.Blocks(title="gpt4_judge") as page:
-        gr.Markdown("# gpt4_judge\nA language model as the judge of medical answers, whose failures stay failures.")
+    with gr.Blocks(title="GPT-4 Judge") as page:
+        gr.Markdown("# GPT-4 Judge\nA language model as the judge of medical answers, whose failures stay failures.")
         configuration = gr.Radio(list(CONFIGURATIONS), value="hit", label="Configuration")
         table = gr.Dataframe(
-            headers=["question", "reference", "answer"], value=EXAMPLES, type="array", label="Answers"
+            headers=["question", "reference", "answer"], value=EXAMPLES, type="array", label="Answers", wrap=True
         )
         button = gr.Button("Judge", variant="primary")
-        result = gr.JSON(label="Result")
-        decisions = gr.Dataframe(headers=["score", "decided by", "reason"], label="Decisions", interactive=False)
-        button.click(judge, inputs=[table, configuration], outputs=[result, decisions])
+        summary = gr.Markdown()
+        decisions = gr.Dataframe(headers=["score", "decided by", "reason"], label="Rows", interactive=False, wrap=True)
+        with gr.Accordion("Full result", open=False):
+            result = gr.JSON(label="Result")
+        button.click(judge, inputs=[table, configuration], outputs=[summary, decisions, result])
         with gr.Accordion("Metric card", open=False):
             gr.Markdown(card)
     return page

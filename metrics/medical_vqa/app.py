@@ -24,7 +24,8 @@ def score(table):
             (empty: an open question).
 
     Returns:
-        `tuple[dict, list[list[str]]]`: the result, and one row of outcome and rule for each row of the table.
+        `tuple[list[list[str]], list[list[str]], dict]`: the scores, kind, outcome and rule for each row of the table,
+            and the whole result.
     """
     rows = [[str(cell or "") for cell in row] for row in table if any(row)]
     if not rows:
@@ -39,7 +40,24 @@ def score(table):
     except ValueError as error:
         raise gr.Error(str(error)) from error
     decisions = [[row["answer_type"], row["outcome"], row["rule"]] for row in result.pop("rows")]
-    return result, decisions
+    return summarise(result), decisions, result
+
+
+def summarise(result):
+    """The scores in words.
+
+    Args:
+        result (`dict`): what the metric computed.
+
+    Returns:
+        `list[list]`: name, value, over how many rows, and how many of these failed.
+    """
+    lines = []
+    for kind, names in (("closed", ["accuracy"]), ("open", ["recall", "precision", "f1", "exact_match", "bleu_1"])):
+        counts = result["counts"][kind]
+        of = (counts["total"], counts["failed"])
+        lines += [(f"{kind} {name}", result[f"{kind}_{name}"], *of) for name in names if counts["total"]]
+    return [[name.replace("_", " "), "–" if value is None else f"{value:.2f}", *of] for name, value, *of in lines]
 
 
 def build():
@@ -49,18 +67,21 @@ def build():
         `gradio.Blocks`: the page, not yet launched.
     """
     card = (HERE / "README.md").read_text(encoding="utf-8").split("---", 2)[2]
-    with gr.Blocks(title="medical_vqa") as page:
-        gr.Markdown("# medical_vqa\nClosed accuracy and open token scores, with every row accounted for.")
+    with gr.Blocks(title="Medical VQA") as page:
+        gr.Markdown("# Medical VQA\nClosed accuracy and open token scores, with every row accounted for.")
         table = gr.Dataframe(
             headers=["prediction", "reference", "options (separated by ;)"],
             value=EXAMPLES,
             type="array",
             label="Answers",
+            wrap=True,
         )
         button = gr.Button("Score", variant="primary")
-        result = gr.JSON(label="Result")
-        decisions = gr.Dataframe(headers=["answer type", "outcome", "rule"], label="Decisions", interactive=False)
-        button.click(score, inputs=table, outputs=[result, decisions])
+        summary = gr.Dataframe(headers=["score", "value", "rows", "failed"], label="Scores", interactive=False)
+        decisions = gr.Dataframe(headers=["answer type", "outcome", "rule"], label="Rows", interactive=False)
+        with gr.Accordion("Full result", open=False):
+            result = gr.JSON(label="Result")
+        button.click(score, inputs=table, outputs=[summary, decisions, result])
         with gr.Accordion("Metric card", open=False):
             gr.Markdown(card)
     return page

@@ -20,7 +20,8 @@ def score(table):
         table (`list[list[str]]`): prediction, right option (label or text), and options separated by semicolons.
 
     Returns:
-        `tuple[dict, list[list[str]]]`: the result, and label, outcome and rule for each row of the table.
+        `tuple[list[list[str]], list[list[str]], dict]`: the scores, option read, outcome and rule for each row of the
+            table, and the whole result.
     """
     import evaluate
     import gradio as gr
@@ -37,8 +38,30 @@ def score(table):
         )
     except (ImportError, ValueError) as error:
         raise gr.Error(str(error)) from error
-    decisions = [[row["label"] or "", row["outcome"], row["rule"]] for row in result.pop("rows")]
-    return result, decisions
+    decisions = [[row["label"] or "–", row["outcome"], row["rule"]] for row in result.pop("rows")]
+    return summarise(result), decisions, result
+
+
+def summarise(result):
+    """The scores in words.
+
+    Args:
+        result (`dict`): what the metric computed.
+
+    Returns:
+        `list[list]`: name, value, over how many rows, and how many of these failed.
+    """
+    counts, majority = result["counts"], result["baselines"]["majority"]
+    total, failed = counts["total"], counts["failed"]
+    parsed = counts["scored"] - counts["unparsed"]
+    lines = [
+        ["accuracy", result["accuracy"], total, failed],
+        ["accuracy of the answers that name one option", result["accuracy_parsed"], parsed, 0],
+        ["guessing", result["baselines"]["chance"], total, 0],
+    ]
+    if majority:
+        lines.append([f"always {majority['label']}, the commonest right option", majority["accuracy"], total, 0])
+    return [[name, "–" if value is None else f"{value:.2f}", *of] for name, value, *of in lines]
 
 
 def build():
@@ -50,18 +73,21 @@ def build():
     import gradio as gr
 
     card = (HERE / "README.md").read_text(encoding="utf-8").split("---", 2)[2]
-    with gr.Blocks(title="multiple_choice") as page:
-        gr.Markdown("# multiple_choice\nLetter, then option text, then nothing.")
+    with gr.Blocks(title="Multiple choice") as page:
+        gr.Markdown("# Multiple choice\nAn answer counts by its letter, else by an option's text, else not at all.")
         table = gr.Dataframe(
             headers=["prediction", "right option", "options (separated by ;)"],
             value=EXAMPLES,
             type="array",
             label="Answers",
+            wrap=True,
         )
         button = gr.Button("Score", variant="primary")
-        result = gr.JSON(label="Result")
-        decisions = gr.Dataframe(headers=["label", "outcome", "rule"], label="Rows", interactive=False)
-        button.click(score, inputs=table, outputs=[result, decisions])
+        summary = gr.Dataframe(headers=["score", "value", "rows", "failed"], label="Scores", interactive=False)
+        decisions = gr.Dataframe(headers=["option read", "outcome", "rule"], label="Rows", interactive=False)
+        with gr.Accordion("Full result", open=False):
+            result = gr.JSON(label="Result")
+        button.click(score, inputs=table, outputs=[summary, decisions, result])
         with gr.Accordion("Metric card", open=False):
             gr.Markdown(card)
     return page

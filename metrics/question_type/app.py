@@ -24,7 +24,8 @@ def measure(table):
         table (`list[list[str]]`): question, story of the case, benchmark.
 
     Returns:
-        `tuple[dict, matplotlib.figure.Figure, list[list[str]]]`: the result, a chart, and the decision on each row.
+        `tuple[matplotlib.figure.Figure, list[list], list[list[str]], dict]`: a chart, one line for each benchmark,
+            the decision on each row, and the whole result.
     """
     rows = [[str(cell or "") for cell in row] for row in table if any(row)]
     if not rows:
@@ -38,8 +39,20 @@ def measure(table):
         )
     except ValueError as error:
         raise gr.Error(str(error)) from error
+    parts = result["by_benchmark"]
+    shares = [[name, *_line(part)] for name, part in parts.items()]
+    if len(parts) > 1:
+        shares.append(["all", *_line(result)])
     decisions = [[row["label"] or "undecided", row["rule"]] for row in result.pop("rows")]
-    return result, draw(result["by_benchmark"]), decisions
+    return draw(parts), shares, decisions, result
+
+
+def _line(part):
+    share, counts = part["inference_share"], part["counts"]
+    shown = "–" if share is None else f"{share:.2f}"
+    if share is not None and part["ci95"]:
+        shown += f" ({part['ci95'][0]:.2f} to {part['ci95'][1]:.2f})"
+    return [shown, *(counts[name] for name in ("inference", "knowledge", "undecided", "total"))]
 
 
 def draw(by_benchmark):
@@ -53,7 +66,7 @@ def draw(by_benchmark):
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 1 + 0.6 * len(by_benchmark)), layout="constrained")
+    figure = Figure(figsize=(9, 1.2 + 0.5 * len(by_benchmark)), layout="constrained")
     axes = figure.subplots()
     names, left = list(by_benchmark), [0.0] * len(by_benchmark)
     for kind, colour in (("knowledge", "#4c78a8"), ("inference", "#f58518"), ("undecided", "#c9c9c9")):
@@ -61,9 +74,10 @@ def draw(by_benchmark):
         shares = [count[kind] / count["total"] for count in counts]
         axes.barh(names, shares, left=left, color=colour, label=kind)
         left = [start + share for start, share in zip(left, shares)]
+    axes.invert_yaxis()  # the first on top, as in the table
     axes.set_xlim(0, 1)
     axes.set_xlabel("share of the questions")
-    axes.legend()
+    axes.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
     return figure
 
 
@@ -74,16 +88,26 @@ def build():
         `gradio.Blocks`: the page, not yet launched.
     """
     card = (HERE / "README.md").read_text(encoding="utf-8").split("---", 2)[2]
-    with gr.Blocks(title="question_type") as page:
-        gr.Markdown("# question_type\nThe share of knowledge and inference questions, by rules.")
+    with gr.Blocks(title="Question type") as page:
+        gr.Markdown("# Question type\nThe share of knowledge and inference questions, by rules.")
         table = gr.Dataframe(
-            headers=["question", "story of the case", "benchmark"], value=EXAMPLES, type="array", label="Questions"
+            headers=["question", "story of the case", "benchmark"],
+            value=EXAMPLES,
+            type="array",
+            label="Questions",
+            wrap=True,
         )
         button = gr.Button("Measure", variant="primary")
         chart = gr.Plot(label="Shares")
-        result = gr.JSON(label="Result")
-        decisions = gr.Dataframe(headers=["type", "rule"], label="Decisions", interactive=False)
-        button.click(measure, inputs=table, outputs=[result, chart, decisions])
+        shares = gr.Dataframe(
+            headers=["benchmark", "share of inference", "inference", "knowledge", "undecided", "questions"],
+            label="Shares, with 95 % intervals where they can be had",
+            interactive=False,
+        )
+        decisions = gr.Dataframe(headers=["type", "rule"], label="Rows", interactive=False)
+        with gr.Accordion("Full result", open=False):
+            result = gr.JSON(label="Result")
+        button.click(measure, inputs=table, outputs=[chart, shares, decisions, result])
         with gr.Accordion("Measurement card", open=False):
             gr.Markdown(card)
     return page

@@ -10,6 +10,13 @@ EXAMPLES = [
     ["No acute abnormality.", "No acute cardiopulmonary abnormality."],
     ["There is a small left pleural effusion.", "Small left pleural effusion."],
 ]
+# The scores that are shown, with their titles and scales.
+SHOWN = {
+    "rouge1_f1": ("ROUGE-1 F1", ", 0 to 1"),
+    "rougeL_f1": ("ROUGE-L F1", ", 0 to 1"),
+    "bleu": ("BLEU", ", 0 to 100"),
+    "meteor": ("METEOR", ", 0 to 1"),
+}
 
 
 def score(table):
@@ -19,7 +26,8 @@ def score(table):
         table (`list[list[str]]`): generated report and reference report.
 
     Returns:
-        `tuple[dict, list[list[str]]]`: the result, and four scores for each row of the table.
+        `tuple[list[list[str]], list[list[str]], dict]`: the scores, four scores for each row of the table, and the
+            whole result.
     """
     import evaluate
     import gradio as gr
@@ -35,8 +43,16 @@ def score(table):
         )
     except (ImportError, ValueError) as error:
         raise gr.Error(str(error)) from error
-    decisions = [[row[name] for name in ("rouge1_f1", "rougeL_f1", "bleu", "meteor")] for row in result.pop("rows")]
-    return result, decisions
+    counts = result["counts"]
+    of = [counts["total"], counts["failed"]]
+    summary = [[f"{title}{scale}", _shown(result[name]), *of] for name, (title, scale) in SHOWN.items()]
+    summary[-1][0] += f", by {' and '.join(result['settings']['meteor_stages'])}"  # with synonyms only given WordNet
+    decisions = [[_shown(row[name]) for name in SHOWN] for row in result.pop("rows")]
+    return summary, decisions, result
+
+
+def _shown(value):
+    return "–" if value is None else f"{value:.2f}"
 
 
 def build():
@@ -48,15 +64,24 @@ def build():
     import gradio as gr
 
     card = (HERE / "README.md").read_text(encoding="utf-8").split("---", 2)[2]
-    with gr.Blocks(title="report_text") as page:
-        gr.Markdown("# report_text\nROUGE, BLEU and METEOR of generated reports.")
+    with gr.Blocks(title="Report text") as page:
+        gr.Markdown(
+            "# Report text\nROUGE, BLEU and METEOR of generated reports: how far the words agree, not the findings."
+        )
         table = gr.Dataframe(
-            headers=["generated report", "reference report"], value=EXAMPLES, type="array", label="Answers"
+            headers=["generated report", "reference report"],
+            value=EXAMPLES,
+            type="array",
+            label="Reports",
+            wrap=True,
         )
         button = gr.Button("Score", variant="primary")
-        result = gr.JSON(label="Result")
-        decisions = gr.Dataframe(headers=["ROUGE-1", "ROUGE-L", "BLEU", "METEOR"], label="Rows", interactive=False)
-        button.click(score, inputs=table, outputs=[result, decisions])
+        summary = gr.Dataframe(headers=["score", "value", "rows", "failed"], label="Scores", interactive=False)
+        titles = [title for title, _ in SHOWN.values()]
+        decisions = gr.Dataframe(headers=titles, label="Rows", interactive=False)
+        with gr.Accordion("Full result", open=False):
+            result = gr.JSON(label="Result")
+        button.click(score, inputs=table, outputs=[summary, decisions, result])
         with gr.Accordion("Metric card", open=False):
             gr.Markdown(card)
     return page

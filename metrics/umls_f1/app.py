@@ -24,7 +24,8 @@ def score(table, negation):
         negation (`str`): `"drop"`, `"keep"` or `"separate"`.
 
     Returns:
-        `tuple[dict, list[list[str]]]`: the result, and for each row its rule, F1 and concepts.
+        `tuple[list[list[str]], list[list[str]], dict]`: the scores, for each row its rule, F1 and concepts, and the
+            whole result.
     """
     rows = [[str(cell or "") for cell in row] for row in table if any(row)]
     if not rows:
@@ -38,11 +39,24 @@ def score(table, negation):
         )
     except (ValueError, ImportError, RuntimeError) as error:
         raise gr.Error(str(error)) from error
+    counts = result["counts"]
+    names = ("precision", "recall", "f1")
+    summary = [
+        [
+            f"mean of {counts['total']} rows, {counts['failed']} of them failed",
+            *(_shown(result[key]) for key in names),
+        ],
+        ["all concepts together", *(_shown(result[f"micro_{key}"]) for key in names)],
+    ]
     details = [
-        [row["rule"], row["f1"], _listed(row["prediction_concepts"]), _listed(row["reference_concepts"])]
+        [row["rule"], _shown(row["f1"]), _listed(row["prediction_concepts"]), _listed(row["reference_concepts"])]
         for row in result.pop("rows")
     ]
-    return result, details
+    return summary, details, result
+
+
+def _shown(value):
+    return "–" if value is None else f"{value:.2f}"
 
 
 def _listed(concepts):
@@ -56,18 +70,23 @@ def build():
         `gradio.Blocks`: the page, not yet launched.
     """
     card = (HERE / "README.md").read_text(encoding="utf-8").split("---", 2)[2]
-    with gr.Blocks(title="umls_f1") as page:
-        gr.Markdown("# umls_f1\nSet F1 over the medical concepts that a text and its reference mention.")
-        table = gr.Dataframe(headers=["prediction", "reference"], value=EXAMPLES, type="array", label="Texts")
+    with gr.Blocks(title="UMLS F1") as page:
+        gr.Markdown("# UMLS F1\nSet F1 over the medical concepts that a text and its reference mention.")
+        table = gr.Dataframe(
+            headers=["prediction", "reference"], value=EXAMPLES, type="array", label="Texts", wrap=True
+        )
         negation = gr.Radio(["drop", "keep", "separate"], value="drop", label="Denied findings")
         button = gr.Button("Score", variant="primary")
-        result = gr.JSON(label="Result")
+        summary = gr.Dataframe(headers=["", "precision", "recall", "F1"], label="Scores", interactive=False)
         details = gr.Dataframe(
             headers=["rule", "F1", "concepts of the prediction", "concepts of the reference"],
-            label="Concepts",
+            label="Rows",
             interactive=False,
+            wrap=True,
         )
-        button.click(score, inputs=[table, negation], outputs=[result, details])
+        with gr.Accordion("Full result", open=False):
+            result = gr.JSON(label="Result")
+        button.click(score, inputs=[table, negation], outputs=[summary, details, result])
         with gr.Accordion("Metric card", open=False):
             gr.Markdown(card)
     return page

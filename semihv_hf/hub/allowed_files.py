@@ -3,7 +3,7 @@
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -34,6 +34,8 @@ ALLOWED = {
     "metric": _GRADIO,
     "space": (*_GRADIO, "*.jpg", "*.css", "examples/*.png", "examples/*.jpg"),
 }  # fmt: skip
+# Where a curation or build keeps what it would go on from; beside the data, and no part of them.
+_WORK = {"dataset": (".curate", ".build", ".build.finished")}
 # Names that are refused by a rule of their own, which says more than that they are not on the list.
 _REFUSED_NAMES = (
     (r"\.env(\..*)?|\.netrc|\.pypirc|.*\.(pem|key|p12|pfx)|id_(rsa|ed25519|ecdsa)|token", "may hold secrets"),
@@ -107,12 +109,14 @@ class RefusedUpload(SemiHVError):
         )
 
 
-def check_upload(folder: str | Path, kind: str) -> list[UploadFile]:
+def check_upload(folder: str | Path, kind: str, *, leave: bool = False) -> list[UploadFile]:
     """Checks every file of a folder before anything of it is uploaded.
 
     Args:
         folder (`str` or `Path`): what is to be published.
         kind (`str`): `"model"`, `"dataset"`, `"metric"` or `"space"`.
+        leave (`bool`, *optional*, defaults to `False`): leave out what does not belong to a published thing of its
+            kind, as in the folder of a run, in place of refusing it; what a file holds is judged all the same.
 
     Returns:
         `list[UploadFile]`: all its files, sorted by name.
@@ -128,8 +132,11 @@ def check_upload(folder: str | Path, kind: str) -> list[UploadFile]:
         raise SemiHVError(f"There is no folder {root}.", "Give the folder that is to be published.")
     files: list[UploadFile] = []
     refusals: list[Refusal] = []
-    for name, path in _walk(root, root.resolve(), refusals.append):
+    refuse = (lambda refusal: None) if leave else refusals.append
+    for name, path in _walk(root, root.resolve(), refuse, _WORK.get(kind, ())):
         rule = _name_refusal(name, kind)
+        if rule is not None and leave:
+            continue
         if rule is None:
             try:
                 rule = content_refusal(path, PurePosixPath(name), kind)
@@ -148,13 +155,17 @@ def check_upload(folder: str | Path, kind: str) -> list[UploadFile]:
     return sorted(files, key=lambda file: file.name)
 
 
-def _walk(root: Path, real_root: Path, refuse: Callable[[Refusal], None]) -> Iterator[tuple[str, Path]]:
+def _walk(
+    root: Path, real_root: Path, refuse: Callable[[Refusal], None], work: Collection[str]
+) -> Iterator[tuple[str, Path]]:
     """Every ordinary file below a folder; what is none, and links that lead out, are refused on the way."""
     pending = [root]
     while pending:
         for entry in sorted(os.scandir(pending.pop()), key=lambda entry: os.fsencode(entry.name)):
             path = Path(entry.path)
             name = path.relative_to(root).as_posix()
+            if name in work and entry.is_dir(follow_symlinks=False):
+                continue
             if entry.is_symlink():
                 target = _target(path)
                 if target is None or not target.is_relative_to(real_root):

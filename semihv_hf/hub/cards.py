@@ -147,7 +147,7 @@ def _stage_row(record: Mapping) -> dict:
     trained = _number(_required(record, "trainable"), "parameters")
     return {
         "title": title,
-        "rows": _number(record, "rows"),
+        "rows": _row_count(record),
         "steps": max(_number(entry, "step") for entry in losses),
         "first_loss": _number(losses[0], "loss"),
         "last_loss": _number(losses[-1], "loss"),
@@ -166,7 +166,7 @@ def _source_row(source: Mapping) -> dict:
     return {
         "source": source["source"],
         "licence": _required(source, "licence"),
-        "rows": _number(source, "rows"),
+        "rows": _row_count(source),
         "link": None if entry is None or not entry.link.startswith("https://") else entry.link,
         "conditions": ", ".join(entry.conditions) if entry else "",
         "attribution": entry.attribution if entry else "",
@@ -182,6 +182,11 @@ def _compute(records: Sequence[Mapping]) -> dict:
         "memory": max(memory) if len(memory) == len(records) else None,
         "energy": sum(energy) if len(energy) == len(records) else None,
     }
+
+
+def _row_count(record: Mapping) -> int | float | str:
+    """Rows of a stage or source; a stream does not know how many it has."""
+    return "streamed" if record.get("streamed") else _number(record, "rows")
 
 
 def _required(record: Mapping, key: str):

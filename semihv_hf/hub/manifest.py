@@ -9,12 +9,16 @@ from semihv_hf.models.code_manifest import (
     MANIFEST,
     code_digests,
     code_files,
+    is_checkpoint,
     write_code_manifest,
 )
 
 from .contents import read_json
 
-__all__ = ["CODE_SUFFIXES", "MANIFEST", "code_digests", "code_files", "read_code_manifest", "write_code_manifest"]
+__all__ = [
+    "CODE_SUFFIXES", "MANIFEST", "code_digests", "code_files", "is_checkpoint", "read_code_manifest",
+    "write_code_manifest",
+]  # fmt: skip
 
 
 def read_code_manifest(folder: str | Path) -> dict[str, str]:

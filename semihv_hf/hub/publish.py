@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,17 +13,19 @@ from semihv_hf.data.licences import mixture
 from semihv_hf.errors import SemiHVError
 from semihv_hf.hub import gate, manifest
 from semihv_hf.hub.allowed_files import KINDS, check_upload
+from semihv_hf.hub.card_rules import check_card
 from semihv_hf.hub.repository import Target, check_repo_id, find_target, hub_client, prepare, show
 from semihv_hf.hub.upload import LocalFile, upload
+from semihv_hf.models.pmc_cambrian.saving_pmc_cambrian import PLACEHOLDER
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 CARD = "README.md"
+# What the card of a dataset folder says in its example in place of a repository's name.
+_HERE = '"path/to/this/folder"'
 STATEMENT = "publish_attestation.json"
 _SDKS = ("gradio", "docker", "static")
-# What a card that was written before its repository had a name says in the name's place.
-_PLACEHOLDER = re.compile(r"your-name/[\w.-]*\w")
 _HOW = {
     "model": "Give a folder that training or `semihv convert` wrote.",
     "dataset": "Give a folder that `semihv build` or `semihv curate` wrote.",
@@ -136,6 +137,7 @@ def publish(
     needs_private = any(each.private for each in decisions) or bool(conflicts)
     questions = gate.gated_fields(kind, decisions)
     files = _files(kind, folder)
+    check_card(folder / CARD, kind)
     if attestation is not None and any(each.decision.attested for each in decisions):
         statement = json.dumps(attestation.manifest(), indent=2, ensure_ascii=False) + "\n"
         files.append(LocalFile.of(STATEMENT, statement.encode()))
@@ -147,7 +149,7 @@ def publish(
     target = find_target(api or hub_client(token_from_env), kind, repo_id, revision)
     report.repo_id, report.url = target.repo_id, target.url
     report.files = with_final_card(files, target.repo_id, questions)
-    report.private = _visibility(target, private, needs_private)
+    report.private = visibility(target, private, needs_private)
     sdk = _space_sdk(folder) if target.repo_type == "space" else None
     prepare(target, private=report.private, gated=report.gated, space_sdk=sdk)
     report.revision, plan = upload(
@@ -221,7 +223,7 @@ def with_final_card(files: Sequence[LocalFile], repo_id: str, questions: Mapping
     for file in files:
         if file.name == CARD and isinstance(file.content, Path):
             text = file.content.read_text(encoding="utf-8")
-            named = _PLACEHOLDER.sub(repo_id, text)
+            named = PLACEHOLDER.sub(repo_id, text).replace(_HERE, f'"{repo_id}"')
             if questions:
                 card = RepoCard(named, ignore_metadata_errors=False)
                 for name, value in questions.items():
@@ -233,8 +235,20 @@ def with_final_card(files: Sequence[LocalFile], repo_id: str, questions: Mapping
     return final
 
 
-def _visibility(target: Target, asked: bool | None, needs_private: bool) -> bool:
-    """Whether the repository is to be private in the end."""
+def visibility(target: Target, asked: bool | None, needs_private: bool) -> bool:
+    """Whether a repository is to be private in the end.
+
+    Args:
+        target ([`Target`]): the repository.
+        asked (`bool`, *optional*): what the user said.
+        needs_private (`bool`): whether the sources' licences ask for it.
+
+    Returns:
+        `bool`
+
+    Raises:
+        SemiHVError: it is public, its sources ask for more, and the user said nothing.
+    """
     if not target.exists or target.untouched:
         return needs_private if asked is None else asked
     if asked is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from semihv_hf.errors import SemiHVError
 
 from .contents import pickle_in, read_json, safetensors_header
-from .manifest import CODE_SUFFIXES, MANIFEST, code_digests, read_code_manifest
+from .manifest import CODE_SUFFIXES, MANIFEST, code_digests, is_checkpoint, read_code_manifest
 
 # What could run beside Python files and templates, if somebody opens it.
 _RUNNABLE = (
@@ -213,6 +213,8 @@ def _with_code(checked: list[CheckedFile], folder: Path, trusted: dict[str, str]
         return checked
     try:
         stated = read_code_manifest(folder)
+        for inner in _checkpoints(folder):
+            stated |= {f"{inner.name}/{name}": digest for name, digest in read_code_manifest(inner).items()}
     except SemiHVError as error:
         return sorted(
             [*(file for file in checked if file.name != MANIFEST), CheckedFile(MANIFEST, WRONG, error.what)],
@@ -223,16 +225,23 @@ def _with_code(checked: list[CheckedFile], folder: Path, trusted: dict[str, str]
     return sorted(done, key=lambda file: file.name)
 
 
+def _checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints inside the folder of a run, which bring manifests of their own."""
+    return [path.parent for path in sorted(folder.glob(f"checkpoint-*/{MANIFEST}")) if is_checkpoint(path.parent.name)]
+
+
 def _compared(file: CheckedFile, folder: Path, stated: dict[str, str], trusted: dict | None) -> CheckedFile:
     if file.name not in stated:
         return CheckedFile(file.name, WRONG, f"is code that {MANIFEST} does not list")
     digest = hashlib.sha256((folder / file.name).read_bytes()).hexdigest()
     if digest != stated[file.name]:
         return CheckedFile(file.name, WRONG, f"differs from what {MANIFEST} says ({digest[:12]}…)")
-    if trusted is not None and trusted.get(file.name) != digest:
-        if file.name == "chat_template.jinja" and digest in trusted.values():
+    place, _, name = file.name.rpartition("/")
+    name = name if is_checkpoint(place) else file.name
+    if trusted is not None and trusted.get(name) != digest:
+        if name == "chat_template.jinja" and digest in trusted.values():
             return CheckedFile(file.name, OK, "code, as in the manifest and the installed package")
-        known = "differs from" if file.name in trusted else "is not part of"
+        known = "differs from" if name in trusted else "is not part of"
         return CheckedFile(file.name, WRONG, f"{known} the installed package")
     return CheckedFile(
         file.name, OK, "code, as in the manifest" + (" and the installed package" if trusted is not None else "")

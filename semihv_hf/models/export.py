@@ -8,6 +8,7 @@ from pathlib import Path
 from semihv_hf.files import write_json
 
 from .code_manifest import write_code_manifest
+from .pmc_cambrian.saving_pmc_cambrian import hide_places
 
 AUTO_CLASSES = {
     "AutoModel": "PMCCambrianModel",
@@ -69,24 +70,7 @@ def _finish(processor, folder: Path) -> None:
     config_file = folder / "config.json"
     config = json.loads(config_file.read_text())
     config["auto_map"] |= {auto: f"modeling_pmc_cambrian.{name}" for auto, name in AUTO_CLASSES.items()}
-    write_json(config_file, _without_places(dict(sorted(config.items()))))
-    for name in ("generation_config.json", "processor_config.json", "tokenizer_config.json"):
-        if (folder / name).is_file():
-            before = json.loads((folder / name).read_text(encoding="utf-8"))
-            if (after := _without_places(before)) != before:
-                write_json(folder / name, after)
+    write_json(config_file, dict(sorted(config.items())))
+    # An image processor alone, unlike a whole processor, completes nothing by itself.
+    hide_places(folder)
     write_code_manifest(folder)
-
-
-def _without_places(value):
-    """Of a local folder that a part was loaded from only its name: checkpoints are published."""
-    if isinstance(value, list):
-        return [_without_places(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    return {
-        key: Path(item).name
-        if key.endswith("name_or_path") and isinstance(item, str) and item and Path(item).exists()
-        else _without_places(item)
-        for key, item in value.items()
-    }

@@ -27,7 +27,7 @@ def warm_start(text_model: Path, data: Path, out: Path, *, groups: list[str], st
     from semihv_hf.models.export import save_checkpoint
     from semihv_hf.progress import progress_bar
     from semihv_hf.training.parameters import changed_parameters, frozen_digests, select_trainable
-    from semihv_hf.training.stage import peak_rss_gib
+    from semihv_hf.training.stage_record import peak_rss_gib
     from semihv_hf.training.warmup import WarmupArguments, warm_up
 
     from .model import build_small_model

@@ -10,8 +10,11 @@ from torch import nn
 from semihv_hf.errors import SemiHVError, first_line
 
 from .lora import FOUR_BIT_SKIP_MODULES, LORA_TARGETS, lora_modules_to_save
+from .mixture import public_name
 
 ADAPTER_FILE = "adapter_config.json"
+# Where the Hub's client keeps the snapshots of a model.
+SNAPSHOT = re.compile(r"/models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/(?P<revision>[0-9a-f]{40})/?$")
 
 
 def adapter_config(stage, model):
@@ -26,10 +29,11 @@ def adapter_config(stage, model):
         `peft.LoraConfig`
 
     Raises:
-        `SemiHVError`: if a pattern or the end of a name fits no module.
+        `SemiHVError`: if a pattern or the end of a name fits no module, or the start is an adapter that stays one.
     """
     from peft import LoraConfig
 
+    check_start(stage)
     ours = model.config.model_type == "pmc_cambrian"
     targets = stage.lora_target_modules or (LORA_TARGETS if ours else decoder_pattern(model))
     whole = stage.lora_modules_to_save or (lora_modules_to_save(model.config) if ours else [])
@@ -46,7 +50,75 @@ def adapter_config(stage, model):
         target_modules=targets,
         modules_to_save=whole or None,
         task_type="CAUSAL_LM",
+        revision=stage.revision,
     )
+
+
+def check_start(stage) -> None:
+    """
+    Refuses adapters on top of an adapter whose result would be an adapter again.
+
+    An adapter's file names one base model. That of the second would be the first one's base, without the first: what
+    it is loaded on is not what it was trained on, and nothing would say so.
+
+    Args:
+        stage ([`StageArguments`]): `model`, `lora_merge` and `load_in_4bit` are read.
+
+    Raises:
+        `SemiHVError`
+    """
+    if is_adapter(stage.model) and (stage.load_in_4bit or not stage.lora_merge):
+        raise SemiHVError(
+            f"{public_name(stage.model)} is an adapter: new adapters would be loaded on its base model, without it.",
+            "Train that stage with lora_merge: true, so that this one starts from whole weights.",
+        )
+
+
+def check_merge(stage, strategy: str) -> None:
+    """
+    Refuses to merge adapters where no process holds whole weights.
+
+    Args:
+        stage ([`RunArguments`]): `lora_r` and `lora_merge` are read.
+        strategy (`str`): what the run got, e.g. `zero3`.
+
+    Raises:
+        `SemiHVError`
+    """
+    if stage.lora_r and stage.lora_merge and strategy in ("zero3", "fsdp1", "fsdp2"):
+        raise SemiHVError(
+            f"lora_merge needs the whole weights in one process, but {strategy} shards them.",
+            "Use ddp or zero2, or leave lora_merge out and merge the adapter afterwards.",
+        )
+
+
+def name_base(model, source: str) -> None:
+    """
+    Writes into a model's adapters what they are to be loaded on: a Hub id where it is known, else the folder.
+
+    Args:
+        model (`peft.PeftModel`): the adapters.
+        source (`str`): folder or Hub id that the model was loaded from.
+    """
+    known = snapshot_of(source)
+    for config in model.peft_config.values():
+        config.base_model_name_or_path = source
+        if known is not None:
+            config.base_model_name_or_path, config.revision = known
+
+
+def snapshot_of(folder: str | Path) -> tuple[str, str] | None:
+    """
+    What a folder in the cache of the Hub's client is a snapshot of.
+
+    Args:
+        folder (`str` or `Path`): a folder with a model.
+
+    Returns:
+        `tuple[str, str]`: Hub id and commit, or `None` for any other folder.
+    """
+    known = SNAPSHOT.search(Path(folder).absolute().as_posix())
+    return None if known is None else (f"{known['owner']}/{known['name']}", known["revision"])
 
 
 def decoder_pattern(model) -> str:
@@ -121,12 +193,43 @@ def load_merged(folder: str | Path, **load):
     from peft import PeftConfig, PeftModel
     from transformers import AutoModelForImageTextToText
 
-    base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+    config = PeftConfig.from_pretrained(str(folder))
+    base = config.base_model_name_or_path
     try:
-        model = AutoModelForImageTextToText.from_pretrained(base, **load)
+        model = AutoModelForImageTextToText.from_pretrained(base, **{**load, "revision": config.revision})
     except (OSError, ValueError) as error:
         raise SemiHVError(
             f"The adapter {folder} belongs to {base}, which cannot be loaded: {first_line(error)}.",
             "Put the base model back, or merge adapters at the end of a stage with lora_merge.",
         ) from error
     return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+
+
+def merged_model(model, stage, config):
+    """
+    The model of a run with its adapters merged in.
+
+    Merged into weights in 4 bits most of what was learnt would be rounded away: there the base model is read again, in
+    its own precision.
+
+    Args:
+        model (`peft.PeftModel`): the trained adapters.
+        stage ([`RunArguments`]): what the run started from.
+        config (`transformers.TrainingArguments`): `model_init_kwargs` and `trust_remote_code` are read.
+
+    Returns:
+        `PreTrainedModel`: in 4-bit runs on the CPU.
+    """
+    import tempfile
+
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText
+
+    if not stage.load_in_4bit:
+        return model.merge_and_unload()
+    load = {"revision": stage.revision, "trust_remote_code": config.trust_remote_code}
+    load |= {"dtype": "float32", **(config.model_init_kwargs or {})}
+    whole = AutoModelForImageTextToText.from_pretrained(stage.model, **load)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        return PeftModel.from_pretrained(whole, folder).merge_and_unload()

@@ -7,27 +7,61 @@ import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from semihv_hf.errors import SemiHVError
+from semihv_hf.errors import SemiHVError, first_line
 
 SAMPLINGS = ("length", "trainer")
 LONG_ROWS = ("drop", "refuse")
 
 
 @dataclass
-class StageArguments:
-    """What a stage trains on what; everything else is TRL's `SFTConfig`."""
+class RunArguments:
+    """What every run of a recipe is told: the model, the data, what trains."""
 
     model: str = field(metadata={"help": "Folder or Hub id of the checkpoint to start from."})
     stage: str = field(metadata={"help": "Name of the stage, e.g. 2_instruction."})
     title: str = field(metadata={"help": "Title of the stage in reports."})
     revision: str | None = field(default=None, metadata={"help": "Revision of the model on the Hub."})
-
-    # Data: one dataset, or a mixture of several.
     dataset: str | None = field(default=None, metadata={"help": "Folder or Hub id of the dataset."})
     dataset_config: str | None = field(
         default=None, metadata={"help": "Configuration of the dataset, e.g. instruction."}
     )
     dataset_split: str = field(default="train", metadata={"help": "Split of the dataset."})
+    trainable: list[str] = field(
+        default_factory=list, metadata={"help": "Regular expressions on whole names of parameters that train."}
+    )
+    lora_r: int = field(default=0, metadata={"help": "Rank of the LoRA adapters, 0 for none."})
+    lora_alpha: int = field(default=16, metadata={"help": "Scale of the adapters, divided by their rank."})
+    lora_dropout: float = field(default=0.05, metadata={"help": "Dropout before the adapters."})
+    lora_target_modules: str | None = field(
+        default=None,
+        metadata={"help": "Regular expression on whole module names; by default the text decoder's linear layers."},
+    )
+    lora_merge: bool = field(
+        default=False, metadata={"help": "Whether the last checkpoint holds merged weights in place of the adapter."}
+    )
+    load_in_4bit: bool = field(default=False, metadata={"help": "QLoRA: the text model's weights in 4 bit."})
+    expect_strategy: str | None = field(
+        default=None, metadata={"help": "Stop unless the run gets it: single, ddp, fsdp2, zero2 or zero3."}
+    )
+    expect_processes: int | None = field(default=None, metadata={"help": "Stop unless so many processes train."})
+    monitoring: bool = field(default=True, metadata={"help": "Log tokens/s, images/s, gradient norms and waiting."})
+    dry_run: bool = field(default=False, metadata={"help": "Print the first batch with its masks, and stop."})
+    plan: dict | str | None = field(
+        default=None,
+        metadata={"help": "What the estimate assumes: gpu, rows, tokens_per_row, images_per_row, utilisation."},
+    )
+
+    def __post_init__(self):
+        self.plan = _mapping("plan", self.plan)
+        if self.load_in_4bit and not self.lora_r:
+            raise SemiHVError("load_in_4bit is set without lora_r: 4-bit weights cannot train.", "Set lora_r.")
+
+
+@dataclass
+class StageArguments(RunArguments):
+    """What a stage trains on what; everything else is TRL's `SFTConfig`."""
+
+    # Data: one dataset, or a mixture of several.
     mixture: list[str] = field(
         default_factory=list,
         metadata={
@@ -49,6 +83,10 @@ class StageArguments:
         metadata={"help": "Share of rows drawn from the entries of mixture with `replay: true`, in place of weights."},
     )
     streaming: bool = field(default=False, metadata={"help": "Read rows while training; needs max_steps."})
+    stream_buffer: int = field(
+        default=1000,
+        metadata={"help": "With streaming: rows, in each worker, from which the next is drawn; 0 keeps the order."},
+    )
     long_rows: str = field(
         default="drop", metadata={"help": "Rows longer than max_length: drop (counted) or refuse (an error)."}
     )
@@ -64,26 +102,12 @@ class StageArguments:
     )
 
     # What trains.
-    trainable: list[str] = field(
-        default_factory=list, metadata={"help": "Regular expressions on whole names of parameters that train."}
-    )
     learning_rates: dict | str | None = field(
         default=None, metadata={"help": "Learning rate of the parameters that match a pattern, as JSON."}
-    )
-    lora_r: int = field(default=0, metadata={"help": "Rank of the LoRA adapters, 0 for none."})
-    lora_alpha: int = field(default=16, metadata={"help": "Scale of the adapters, divided by their rank."})
-    lora_dropout: float = field(default=0.05, metadata={"help": "Dropout before the adapters."})
-    lora_target_modules: str | None = field(
-        default=None,
-        metadata={"help": "Regular expression on whole module names; by default the text decoder's linear layers."},
     )
     lora_modules_to_save: list[str] = field(
         default_factory=list, metadata={"help": "Ends of names of modules that train in full beside the adapters."}
     )
-    lora_merge: bool = field(
-        default=False, metadata={"help": "Whether the last checkpoint holds merged weights in place of the adapter."}
-    )
-    load_in_4bit: bool = field(default=False, metadata={"help": "QLoRA: the text model's weights in 4 bit."})
 
     # Of PMC-Cambrian, or of data with facts; all off by default.
     alignment_weight: float = field(default=0.0, metadata={"help": "Weight of the alignment objective, 0 for none."})
@@ -107,21 +131,11 @@ class StageArguments:
         default="auto",
         metadata={"help": "auto: from the newest complete checkpoint in output_dir, if any; none; or a folder."},
     )
-    expect_strategy: str | None = field(
-        default=None, metadata={"help": "Stop unless the run gets it: single, ddp, fsdp2, zero2 or zero3."}
-    )
-    expect_processes: int | None = field(default=None, metadata={"help": "Stop unless so many processes train."})
-    monitoring: bool = field(default=True, metadata={"help": "Log tokens/s, images/s, gradient norms and waiting."})
     spike_guard: bool = field(default=True, metadata={"help": "Stop at NaN or a loss spike, naming the rows."})
-    dry_run: bool = field(default=False, metadata={"help": "Print the first batch with its masks, and stop."})
-    plan: dict | str | None = field(
-        default=None,
-        metadata={"help": "What the estimate assumes: gpu, rows, tokens_per_row, images_per_row, utilisation."},
-    )
 
     def __post_init__(self):
+        super().__post_init__()
         self.learning_rates = _mapping("learning_rates", self.learning_rates)
-        self.plan = _mapping("plan", self.plan)
         self.mixture = _with_replay([_mapping("mixture", entry) for entry in self.mixture], self.replay_share)
         _one_of("sampling", self.sampling, SAMPLINGS)
         _one_of("long_rows", self.long_rows, LONG_ROWS)
@@ -138,8 +152,6 @@ class StageArguments:
             )
         if not self.lora_r and not self.trainable:
             raise SemiHVError("Nothing trains: trainable is empty.", "List regular expressions on parameter names.")
-        if self.load_in_4bit and not self.lora_r:
-            raise SemiHVError("load_in_4bit is set without lora_r: 4-bit weights cannot train.", "Set lora_r.")
 
 
 def _with_replay(mixture: list[dict], share: float | None) -> list[dict]:
@@ -221,9 +233,13 @@ def read_settings(argv: list[str], *argument_classes: type) -> tuple:
         `tuple`: an instance of each class, then the path of the recipe or `None`.
 
     Raises:
-        `SemiHVError`: naming a key or option that is no setting.
+        `SemiHVError`: naming a key or option that is no setting, a value of the wrong kind, or a contradiction.
     """
     from trl import TrlParser
+
+    class Parser(TrlParser):
+        def error(self, message: str):  # argparse would print every option there is
+            raise SemiHVError(f"{message[:1].upper()}{message[1:]}.", "See --help.")
 
     position = argv.index("--config") if "--config" in argv[:-1] else None
     recipe = None if position is None else argv[position + 1]
@@ -232,7 +248,10 @@ def read_settings(argv: list[str], *argument_classes: type) -> tuple:
     rest = argv if position is None else argv[:position] + argv[position + 2 :]
     if not {"-h", "--help"} & set(rest):
         check_option_keys(rest, *argument_classes)
-    return (*TrlParser(argument_classes).parse_args_and_config(args=argv), recipe)
+    try:
+        return (*Parser(argument_classes).parse_args_and_config(args=argv), recipe)
+    except (ValueError, TypeError) as error:
+        raise SemiHVError(f"The settings contradict each other: {first_line(error)}.") from error
 
 
 def check_option_keys(argv: list[str], *argument_classes: type) -> None:

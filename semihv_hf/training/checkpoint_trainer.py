@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 
 from semihv_hf.errors import SemiHVError, first_line
 from semihv_hf.files import write_json
 
+from .checkpoint_window import WindowMixin
 from .checkpoints import STAGING, clean_staging, newest_complete, publish, rotate, seal, verify
 from .preemption import PREEMPTED_FILE, Preempted, PreemptionCallback, any_rank
 from .random_state import put_random_state, take_random_state
@@ -25,7 +25,7 @@ from .strict_loading import load_weights, parameter_digests
 _WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
 
 
-class CheckpointMixin:
+class CheckpointMixin(WindowMixin):
     """
     Put it before a trainer: `class StageTrainer(CheckpointMixin, SFTTrainer)`. It takes no arguments of its own.
 
@@ -36,15 +36,10 @@ class CheckpointMixin:
     Callbacks that have `state_dict()` and `load_state_dict(state)` are saved and resumed with it.
     """
 
-    # Attributes beside transformers' own state that a resumed run needs for the same loss curve. A value is a tensor,
-    # a number, a string, or lists and dictionaries of these. Subclasses may add names.
-    resumed_attributes = ("_tr_loss", "_globalstep_last_logged", "_metrics", "_total_train_tokens")
-
     _staging: Path | None = None
     _failure: BaseException | None = None
     _push_is_due = False
     _facts: dict[str, Any] | None = None
-    _epoch_random_state: dict[str, Any] | None = None
 
     # ---- Training ----
 
@@ -260,17 +255,6 @@ class CheckpointMixin:
         else:  # an upload in the background must not lose its folder to the rename
             self._push_is_due = True
 
-    def _save_window(self, folder: Path) -> None:
-        """What lies between two log lines, and the random state at the beginning of the epoch; one file a rank."""
-        folder.mkdir(parents=True, exist_ok=True)
-        names = [name for name in self.resumed_attributes if hasattr(self, name)]
-        window = {
-            "epoch_random_state": self._epoch_random_state,
-            "attributes": {name: _detached(getattr(self, name)) for name in names},
-            "callbacks": {key: _detached(callback.state_dict()) for key, callback in self._stateful_callbacks()},
-        }
-        torch.save(window, folder / _window_name(self.args.process_index))
-
     # ---- Resuming ----
 
     def _agree_on_checkpoint(self, request: str | bool | None) -> str | None:
@@ -368,20 +352,6 @@ class CheckpointMixin:
         self._point_to_best(Path(self.args.output_dir), "")  # the run's folder may have been moved
         return result
 
-    def _load_window(self, checkpoint: str) -> dict[str, Any] | None:
-        path = Path(checkpoint) / _window_name(self.args.process_index)
-        if not path.is_file():  # fewer processes wrote it
-            return None
-        window = torch.load(path, map_location="cpu", weights_only=True)
-        for name, value in window["attributes"].items():
-            setattr(self, name, _merged(getattr(self, name, None), value))
-        # transformers' closing `train_loss` is that of the steps of this call; the half-filled window is older.
-        self._total_loss_scalar -= self._tr_loss.item()
-        for key, callback in self._stateful_callbacks():
-            if key in window["callbacks"]:
-                callback.load_state_dict(window["callbacks"][key])
-        return window
-
     # ---- Facts about the run ----
 
     def _strategy(self) -> str:
@@ -414,41 +384,9 @@ class CheckpointMixin:
         preemption = self._preemption()
         return preemption is not None and preemption.stopped
 
-    def _stateful_callbacks(self) -> list[tuple[str, Any]]:
-        found = [
-            item
-            for item in self.callback_handler.callbacks
-            if hasattr(item, "state_dict") and hasattr(item, "load_state_dict")
-        ]
-        return [(f"{index} {type(item).__name__}", item) for index, item in enumerate(found)]
-
     def _bare_model(self):
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
     def _say(self, line: str) -> None:
         if self.is_world_process_zero():
             print(line, flush=True)
-
-
-def _window_name(rank: int) -> str:
-    return f"window_{rank}.pt"
-
-
-def _detached(value: Any) -> Any:
-    """A copy that `torch.load(weights_only=True)` reads back."""
-    if isinstance(value, dict):
-        return {key: _detached(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_detached(item) for item in value]
-    return value.detach().cpu().clone() if isinstance(value, torch.Tensor) else value
-
-
-def _merged(present: Any, saved: Any) -> Any:
-    """The saved value in the form of the present one: its device, its kind of dictionary."""
-    if isinstance(present, dict) and isinstance(saved, dict):
-        for key, value in saved.items():
-            present[key] = _merged(present.get(key), value)
-        return present
-    if isinstance(present, torch.Tensor) and isinstance(saved, torch.Tensor):
-        return saved.to(present.device)
-    return saved

@@ -44,11 +44,16 @@ class BadRows:
 
     Args:
         limit (`int`, *optional*): most rows; `None` for no limit.
+        long_rows (`str`, *optional*):
+            what becomes of rows that are only too long. `drop` counts them by themselves, in `too_long`, and without a
+            limit; `refuse` stops at the first; by default they count as others do.
     """
 
-    def __init__(self, limit: int | None = None):
+    def __init__(self, limit: int | None = None, long_rows: str | None = None):
         self.limit = limit
+        self.long_rows = long_rows
         self.reasons: dict[str, str] = {}
+        self.too_long: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self.reasons)
@@ -58,9 +63,16 @@ class BadRows:
         Counts the rows of a batch; a row that comes again in a later epoch counts once.
 
         Raises:
-            `SemiHVError`: when more rows than the limit were left out, naming the last.
+            `SemiHVError`: when more rows than the limit were left out, naming the last, or a long one is refused.
         """
         for failure in failures:
+            if failure.too_long and self.long_rows == "drop":
+                self.too_long[failure.id] = failure.reason
+                continue
+            if failure.too_long and self.long_rows == "refuse":
+                raise SemiHVError(
+                    f"Row {failure.id}: {failure.reason}.", "Raise max_length, or set long_rows to drop."
+                )
             self.reasons[failure.id] = failure.reason
             if self.limit is not None and len(self.reasons) > self.limit:
                 raise SemiHVError(
@@ -82,8 +94,8 @@ class _Prepared:
     messages: list[dict]
     images: int
 
-    def failure(self, reason: str) -> RowFailure:
-        return RowFailure(row_id(self.row), reason)
+    def failure(self, reason: str, too_long: bool = False) -> RowFailure:
+        return RowFailure(row_id(self.row), reason, too_long=too_long)
 
 
 def take_report(batch: dict[str, Any]) -> BatchReport | None:
@@ -189,7 +201,8 @@ class VisionCollator:
     def __call__(self, examples: list) -> dict[str, Any]:
         """
         Args:
-            examples (`list[dict]` or `list[list[dict]]`): rows with `messages` and `images`, or packs of such rows.
+            examples (`list[dict]` or `list[list[dict]]`): rows with `messages` and `images`, or packs of such rows; a
+                [`RowFailure`] in place of a row is counted with the rows that are left out.
 
         Returns:
             `dict`: inputs of the model and `labels`.
@@ -226,6 +239,9 @@ class VisionCollator:
 
         prepared, left_out = [], []
         for place, row in enumerate(rows):
+            if isinstance(row, RowFailure):  # found while a stream was measured
+                left_out.append(row)
+                continue
             if row.get("messages") is None:
                 raise SemiHVError(
                     f"Row {row_id(row)} has no messages: its columns are {', '.join(row)}.",
@@ -264,7 +280,8 @@ class VisionCollator:
         refused, kept = [], []
         for entry, length in zip(prepared, lengths, strict=True):
             if self.max_length is not None and length > self.max_length:
-                refused.append(entry.failure(f"{length} tokens, longer than max_length ({self.max_length})"))
+                reason = f"{length} tokens, longer than max_length ({self.max_length})"
+                refused.append(entry.failure(reason, too_long=True))
             else:
                 kept.append(entry)
         return refused, kept

@@ -9,7 +9,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +19,14 @@ import torch
 GREEN, DIM, RESET = "\x1b[1;32m", "\x1b[2m", "\x1b[0m"
 
 
-def show_first_batch(batch: Mapping[str, Any], processor, *, colour: bool = True) -> str:
+def wants_colour() -> bool:
+    """Whether standard output shows colours: a terminal does, if the environment does not say otherwise."""
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def show_first_batch(batch: Mapping[str, Any], processor, *, row_ids: Sequence[str] = (), colour: bool = True) -> str:
     """
     Renders a batch.
 
@@ -27,6 +36,7 @@ def show_first_batch(batch: Mapping[str, Any], processor, *, colour: bool = True
     Args:
         batch (`Mapping`): `input_ids`, `labels` (or DPO's `completion_mask`), and what else a collator returns.
         processor (`ProcessorMixin` or `PreTrainedTokenizerBase`): decodes; tells the image token.
+        row_ids (`Sequence[str]`, *optional*): names of the rows, in the order of the batch.
         colour (`bool`, *optional*, defaults to `True`): whether to use terminal colours.
 
     Returns:
@@ -37,7 +47,6 @@ def show_first_batch(batch: Mapping[str, Any], processor, *, colour: bool = True
     positions = batch.get("position_ids")
     if positions is not None and positions.ndim == 3:  # that of the text stands before height and width
         positions = positions[0]
-    names = list(batch.get("row_ids") or getattr(batch.get("report"), "row_ids", []))
     # A packed row of several documents has no mask; its position ids start again at every document.
     packed = mask is None and positions is not None and positions.shape == ids.shape
     documents, padding = [], 0
@@ -59,7 +68,7 @@ def show_first_batch(batch: Mapping[str, Any], processor, *, colour: bool = True
     lines = [_headline(batch, labels, padding)]
     for number, (row, start, pairs) in enumerate(documents):
         trained = sum(label != -100 for _, label in pairs)
-        name = f" {names[number]}" if number < len(names) else ""
+        name = f" {row_ids[number]}" if number < len(row_ids) else ""
         lines.append(f"--- {number}{name}: batch row {row}, from {start}, {len(pairs)} tokens, {trained} trained")
         lines.append(_document(pairs, tokenizer, image_token, colour))
     return "\n".join(lines)

@@ -29,11 +29,13 @@ class RowFailure:
         id (`str`): the row's `id`, or its number where it has none.
         reason (`str`): one line.
         row (`int`, *optional*): number of the row, where it is known.
+        too_long (`bool`, *optional*, defaults to `False`): whether its length is all that is wrong with it.
     """
 
     id: str
     reason: str
     row: int | None = None
+    too_long: bool = False
 
     def __str__(self) -> str:
         return f"row {self.id}: {self.reason}"
@@ -277,12 +279,12 @@ def with_length(
     """
     require_messages(rows)
     meter = RowMeter(processor, chat_template)
-    source, done = iter(undecoded(rows)), 0
+    source = iter(undecoded(rows))
     while batch := list(islice(source, BATCH)):
-        for row, result in zip(batch, meter.measure(batch, done), strict=True):
+        # Not by its number: several workers count, and a shuffled row has another one in every pass.
+        for row, result in zip(batch, meter.measure(batch), strict=True):
             if not isinstance(result, RowFailure) and max_length is not None and result > max_length:
-                result = RowFailure(row_id(row, done), f"{result} tokens, longer than {max_length}", done)
-            done += 1
+                result = RowFailure(row_id(row), f"{result} tokens, longer than {max_length}", too_long=True)
             if not isinstance(result, RowFailure):
                 yield {**row, column: result}
             elif on_failure is None:

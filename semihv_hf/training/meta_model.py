@@ -131,9 +131,10 @@ def build_meta_model(config, stage, dtype: torch.dtype, wide: bool = False) -> n
     from peft import get_peft_model
 
     from .adapters import adapter_config
+    from .arguments import StageArguments
 
     adapters = adapter_config(stage, model)
-    if not hasattr(stage, "lora_merge"):  # preference tuning: the reference is the model without adapters
+    if not isinstance(stage, StageArguments):  # preference tuning: the reference is the model without adapters
         adapters.modules_to_save = None
     model = get_peft_model(model, adapters, low_cpu_mem_usage=True, autocast_adapter_dtype=wide)
     if wide:
@@ -178,10 +179,12 @@ def census(model: nn.Module, four_bit: bool = False) -> dict[str, Part]:
     Returns:
         `dict[str, Part]`
     """
+    from .parameters import part_of
+
     quantised = _four_bit_weights(model) if four_bit else set()
     parts: dict[str, Part] = {}
     for name, parameter in model.named_parameters():
-        part = parts.setdefault(_part(name), Part())
+        part = parts.setdefault(part_of(name), Part())
         part.numel += parameter.numel()
         if parameter.requires_grad:
             part.trainable += parameter.numel()
@@ -190,20 +193,6 @@ def census(model: nn.Module, four_bit: bool = False) -> dict[str, Part]:
             size = FOUR_BIT_BYTES if name in quantised else parameter.element_size()
             part.frozen_bytes += parameter.numel() * size
     return parts
-
-
-def _part(name: str) -> str:
-    if ".lora_" in name:
-        return "adapters"
-    for part, words in (
-        ("samplers", ("vision_samplers",)),
-        ("towers", ("vision_towers", "vision_tower", ".visual.", "vision_model")),
-        ("connector", ("connector", "multi_modal_projector")),
-        ("head", ("lm_head",)),
-    ):
-        if any(word in name for word in words):
-            return part
-    return "text"
 
 
 def _four_bit_weights(model: nn.Module) -> set[str]:

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +19,10 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from semihv_hf.errors import SemiHVError, first_line
+
 NO_DECAY = " (no decay)"
+_WANDB = "Run `wandb login`, set WANDB_API_KEY, or log to the disk with WANDB_MODE=offline."
 
 # The first of these that a batch has tells its images, one row for each.
 IMAGE_KEYS = ("image_sizes", "image_grid_thw", "pixel_values")
@@ -71,8 +75,8 @@ class ThroughputCallback(TrainerCallback):
     | `data_wait_share` | part of the training time spent waiting for batches |
 
     Time of evaluation and saving is not training time. Groups are the optimizer's, by `group_name` where they have one
-    (see [`~semihv_hf.training.parameters.optimizer_groups`]). DeepSpeed keeps its gradients to itself: there are no
-    norms by group under it.
+    (see [`~semihv_hf.training.parameters.optimizer_groups`]). A group without a gradient has no norm, and what cannot
+    be had is absent, see [`not_logged`], never 0.
 
     Args:
         count (`Callable`, *optional*, defaults to [`count_tokens`]): `(batch, pad_token_id) -> (real, computed)`.
@@ -103,6 +107,9 @@ class ThroughputCallback(TrainerCallback):
         self._reset()
         tokenizer = getattr(processing_class, "tokenizer", processing_class)
         self._pad_token_id = getattr(tokenizer, "pad_token_id", None)
+        for key, reason in not_logged(args).items():
+            if state.is_world_process_zero:
+                print(f"{key} is not logged: {reason}.", flush=True)
         self._hook = model.register_forward_pre_hook(self._see, with_kwargs=True)
         self._mark = time.monotonic()
 
@@ -181,6 +188,24 @@ class ThroughputCallback(TrainerCallback):
         }
 
 
+def not_logged(config) -> dict[str, str]:
+    """
+    Numbers that a run cannot log.
+
+    Args:
+        config (`transformers.TrainingArguments`): the run's.
+
+    Returns:
+        `dict[str, str]`: key of the log to the reason, for the run's record.
+    """
+    if config.deepspeed_plugin is None:
+        return {}
+    return {
+        "grad_norm/<group>": "DeepSpeed takes its step within the backward pass and hands no gradients out; grad_norm "
+        "is that of all groups together"
+    }
+
+
 def group_statistics(optimizer) -> dict[str, float]:
     """
     Gradient norm and learning rate of every group of an optimizer, groups that differ in weight decay only together.
@@ -205,10 +230,39 @@ def group_statistics(optimizer) -> dict[str, float]:
     return numbers
 
 
+def check_trackers(report_to: list[str]) -> None:
+    """
+    Refuses to report to a tracker that is not installed or cannot be reached, before anything is loaded.
+
+    Args:
+        report_to (`list[str]`): names as in `TrainingArguments.report_to`.
+
+    Raises:
+        `SemiHVError`
+    """
+    from importlib.util import find_spec
+
+    for name in ("trackio", "wandb", "mlflow", "swanlab"):
+        if name in report_to and find_spec(name) is None:
+            raise SemiHVError(f"report_to names {name}, which is not installed.", f"Run `pip install {name}`.")
+    if "tensorboard" in report_to and find_spec("tensorboard") is None and find_spec("tensorboardX") is None:
+        raise SemiHVError("report_to names tensorboard, which is not installed.", "Run `pip install tensorboard`.")
+    if "wandb" in report_to and os.environ.get("WANDB_MODE", "online") not in ("offline", "disabled", "dryrun"):
+        import wandb
+
+        # A process without a terminal would end at its first log entry, in a traceback.
+        try:
+            known = wandb.login(prompt=False)
+        except wandb.errors.Error as error:
+            raise SemiHVError(f"report_to names wandb, which refuses: {first_line(error)}.", _WANDB) from error
+        if not known:
+            raise SemiHVError("report_to names wandb, but there is no API key.", _WANDB)
+
+
 def peak_memory_gib(device: torch.device) -> float:
     """Largest memory so far: allocated on the GPU if `device` is one, else resident in this process."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
-    from .stage import peak_rss_gib
+    from .stage_record import peak_rss_gib
 
     return peak_rss_gib()

@@ -151,6 +151,22 @@ def plain_name(name: str) -> str:
     return re.sub(r"\.(base_layer|modules_to_save\.\w+|original_module)(?=\.)", "", name)
 
 
+def part_of(name: str) -> str:
+    """Which part of an image-text model a parameter belongs to: `towers`, `connector`, `samplers`, `text`, `head`, or
+    `adapters`."""
+    if ".lora_" in name:
+        return "adapters"
+    for part, words in (
+        ("samplers", ("vision_samplers",)),
+        ("towers", ("vision_towers", "vision_tower", ".visual.", "vision_model")),
+        ("connector", ("connector", "multi_modal_projector")),
+        ("head", ("lm_head",)),
+    ):
+        if any(word in name for word in words):
+            return part
+    return "text"
+
+
 def changed_parameters(model: nn.Module, before: dict[str, str]) -> list[str]:
     """Names of frozen parameters that are no longer bit-identical to the digests taken `before`."""
     after = frozen_digests(model)
@@ -167,12 +183,13 @@ def optimizer_groups(
 
     Args:
         model (`nn.Module`): the model, its trainable parameters chosen.
-        learning_rate (`float`): rate of parameters that no pattern matches.
+        learning_rate (`float`): rate of parameters that no pattern matches; they are grouped by part.
         learning_rates (`dict[str, float]`): pattern on whole names to rate; the first match counts.
         weight_decay (`float`): decay of matrices.
 
     Returns:
-        `list[dict]`: groups with `params`, `lr`, `weight_decay` and `group_name`; empty ones are left out.
+        `list[dict]`: groups with `params`, `lr`, `weight_decay` and `group_name`, the pattern or the part of the
+        model; empty ones are left out.
 
     Raises:
         `SemiHVError`: if a pattern matches no trainable parameter.
@@ -191,12 +208,12 @@ def optimizer_groups(
             and "position_embedding" not in name
         )
         group = groups.setdefault(
-            (pattern or "base", decayed),
+            (pattern or part_of(name), decayed),
             {
                 "params": [],
                 "lr": learning_rate if pattern is None else float(learning_rates[pattern]),
                 "weight_decay": weight_decay if decayed else 0.0,
-                "group_name": f"{pattern or 'base'}{'' if decayed else ' (no decay)'}",
+                "group_name": f"{pattern or part_of(name)}{'' if decayed else ' (no decay)'}",
             },
         )
         group["params"].append(parameter)
@@ -204,3 +221,29 @@ def optimizer_groups(
     if idle:
         raise SemiHVError(f"The learning rate pattern {idle[0]!r} matches no trainable parameter.")
     return list(groups.values())
+
+
+class OptimizerGroups:
+    """
+    Put it before a trainer: its optimizer's groups are those of [`optimizer_groups`].
+
+    Attributes:
+        learning_rates (`dict[str, float]`): pattern on whole names to rate.
+    """
+
+    learning_rates: dict[str, float] = {}
+
+    def create_optimizer(self, model=None):
+        if self.optimizer is None:
+            model = model or self.model
+            optimizer_class, kwargs = self.get_optimizer_cls_and_kwargs(self.args, model)
+            if {"params", "model", "optimizer_dict"} & kwargs.keys():
+                if self.learning_rates:
+                    raise SemiHVError(
+                        f"optim {self.args.optim} groups parameters by itself, so learning_rates cannot.",
+                        "Choose another optim, or one learning_rate for all.",
+                    )
+                return super().create_optimizer(model)
+            groups = optimizer_groups(model, self.args.learning_rate, self.learning_rates, self.args.weight_decay)
+            self.optimizer = optimizer_class(groups, **kwargs)
+        return super().create_optimizer(model)

@@ -156,6 +156,6 @@ def weight_dtype(settings: dict[str, Any]):
     return getattr(torch, str((settings.get("model_init_kwargs") or {}).get("dtype", "float32")))
 
 
-def trains_in_float32(stage, plan: Plan) -> bool:
-    """Whether what trains is float32 beside bfloat16 weights: not in 4-bit models, nor where ZeRO keeps copies."""
-    return plan.mixed and plan.strategy in ("single", "ddp") and not stage.load_in_4bit
+def trains_in_float32(plan: Plan) -> bool:
+    """Whether what trains is float32 beside bfloat16 or 4-bit weights: where ZeRO does not keep float32 copies."""
+    return plan.mixed and plan.strategy in ("single", "ddp")

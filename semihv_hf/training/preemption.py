@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -73,6 +76,20 @@ class DeafWorker:
             self.start(worker)
 
 
+def end_workers() -> None:
+    """
+    Ends the data workers that are left when a process exits.
+
+    Python asks them by SIGTERM, to which they are deaf, and would wait for them for ever.
+    """
+    for worker in multiprocessing.active_children():
+        if worker.daemon:
+            # torch raises in the main thread when a worker was killed.
+            with suppress(RuntimeError):
+                worker.kill()
+                worker.join(5)
+
+
 class PreemptionCallback(TrainerCallback):
     """
     Stops training after the step in which a signal came, with a checkpoint, on all ranks after the same step.
@@ -89,6 +106,7 @@ class PreemptionCallback(TrainerCallback):
         self.received: signal.Signals | None = None
         self.stopped = False
         self._previous: dict[signal.Signals, object] = {}
+        self._ends_workers = False
 
     def shield(self, loader) -> None:
         """
@@ -100,6 +118,9 @@ class PreemptionCallback(TrainerCallback):
         loader = getattr(loader, "base_dataloader", loader)
         if not isinstance(loader.worker_init_fn, DeafWorker):
             loader.worker_init_fn = DeafWorker(loader.worker_init_fn, self.signals)
+        if not self._ends_workers:
+            self._ends_workers = True
+            atexit.register(end_workers)
 
     def _receive(self, number, frame) -> None:
         self.received = signal.Signals(number)

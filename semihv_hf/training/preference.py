@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,35 +15,23 @@ from typing import Any
 from semihv_hf.errors import SemiHVError, first_line
 from semihv_hf.files import write_json
 
+from .arguments import RunArguments
+
 COLUMNS = ("prompt", "chosen", "rejected")
 ROLES = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
 
 
 @dataclass
-class PreferenceArguments:
-    """What is tuned on which pairs; everything else is TRL's `DPOConfig`."""
+class PreferenceArguments(RunArguments):
+    """What is tuned on which pairs; everything else is TRL's `DPOConfig`. The start is the reference."""
 
-    model: str = field(metadata={"help": "Folder or Hub id of the checkpoint to start from: the reference."})
-    dataset: str = field(metadata={"help": "Folder or Hub id of the pairs."})
-    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the dataset."})
-    dataset_split: str = field(default="train", metadata={"help": "Split of the dataset."})
     stage: str = field(default="4_preference", metadata={"help": "Name of the stage."})
     title: str = field(default="Preference tuning", metadata={"help": "Title of the stage in reports."})
-    revision: str | None = field(default=None, metadata={"help": "Revision of the model on the Hub."})
-    trainable: list[str] = field(
-        default_factory=list, metadata={"help": "Regular expressions on whole names of parameters that train."}
-    )
-    lora_r: int = field(default=0, metadata={"help": "Rank of the LoRA adapters, 0 for none."})
-    lora_alpha: int = field(default=16, metadata={"help": "Scale of the adapters, divided by their rank."})
-    lora_dropout: float = field(default=0.05, metadata={"help": "Dropout before the adapters."})
-    lora_target_modules: str | None = field(
-        default=None,
-        metadata={"help": "Regular expression on whole module names; by default the text decoder's linear layers."},
-    )
-    load_in_4bit: bool = field(default=False, metadata={"help": "QLoRA: the text model's weights in 4 bit."})
-    plan: dict | str | None = field(default=None, metadata={"help": "What the estimate assumes."})
 
     def __post_init__(self):
+        super().__post_init__()
+        if not self.dataset:
+            raise SemiHVError("No dataset is set.", "Set dataset to the folder or Hub id of the pairs.")
         if bool(self.lora_r) == bool(self.trainable):
             raise SemiHVError(
                 "Set either lora_r or trainable: adapters, or parameters that train in full.",
@@ -138,7 +127,13 @@ def _undecoded(dataset):
     return undecoded(dataset)
 
 
-def train_preference(settings: PreferenceArguments, config, recipe: str | None = None) -> dict:
+def train_preference(
+    settings: PreferenceArguments,
+    config,
+    recipe: str | None = None,
+    *,
+    check: Callable[[dict], object] | None = None,
+) -> tuple[Any, dict | None]:
     """
     Tunes a model on preference pairs.
 
@@ -146,26 +141,45 @@ def train_preference(settings: PreferenceArguments, config, recipe: str | None =
         settings ([`PreferenceArguments`]): model, pairs and what trains.
         config (`trl.DPOConfig`): settings of TRL's trainer; `output_dir` receives the checkpoint or the adapter.
         recipe (`str`, *optional*): path of the recipe, kept in the record.
+        check (`Callable[[dict], object]`, *optional*): told before the first step what the record will say of the
+            sources; raises if the run may not be.
 
     Returns:
-        `dict`: the record, also written as `stage.json`, last of all files.
+        `tuple`: the `DPOTrainer`, and the record, also written as `stage.json`, last of all files. After a dry run
+        there is no record.
 
     Raises:
-        `SemiHVError`: if model or pairs cannot be read, or if a frozen parameter changed.
+        `SemiHVError`: if model or pairs cannot be read, the run got another strategy than asked for, or a frozen
+            parameter changed.
     """
     from datasets import load_dataset
     from trl import DPOTrainer
 
-    from .adapters import adapter_config
-    from .monitoring import ThroughputCallback
-    from .parameters import changed_parameters, describe_trainable, frozen_digests, select_trainable
-    from .stage import load_model, peak_rss_gib, save_whole
+    from .adapters import adapter_config, check_merge, merged_model, name_base
+    from .monitoring import ThroughputCallback, check_trackers
+    from .parameters import (
+        OptimizerGroups,
+        changed_parameters,
+        describe_trainable,
+        frozen_digests,
+        select_trainable,
+    )
+    from .stage_model import load_model, save_whole
+    from .stage_record import peak_rss_gib
+    from .strategy import asked_for, check_strategy, got
 
     started = time.monotonic()
+    run = got(config)
+    check_strategy(asked_for(), run, name=settings.expect_strategy, processes=settings.expect_processes)
+    check_merge(settings, run.name)
+    check_trackers(config.report_to)
     try:
         pairs = load_dataset(settings.dataset, settings.dataset_config, split=settings.dataset_split)
     except (OSError, ValueError, KeyError) as error:
         raise SemiHVError(f"The pairs {settings.dataset} cannot be read: {first_line(error)}.") from error
+    sources = _sources(settings, pairs)
+    if check is not None:
+        check(sources)
     config.chat_template_path = None  # a setting of SFTConfig that loading reads; the processor's own template counts
     model, processor = load_model(settings, config)
     # Nothing is cut: TRL would cut image tokens, too. Longer pairs are left out and counted.
@@ -179,7 +193,11 @@ def train_preference(settings: PreferenceArguments, config, recipe: str | None =
     else:
         reference = copy.deepcopy(model).requires_grad_(False)
         select_trainable(model, settings.trainable)
-    trainer = DPOTrainer(
+
+    class PreferenceTrainer(OptimizerGroups, DPOTrainer):
+        """TRL's, its optimizer's groups named."""
+
+    trainer = PreferenceTrainer(
         model=model,
         ref_model=reference,
         args=config,
@@ -187,7 +205,13 @@ def train_preference(settings: PreferenceArguments, config, recipe: str | None =
         processing_class=processor,
         peft_config=adapters,
     )
-    ThroughputCallback().attach(trainer)
+    unwrapped = trainer.accelerator.unwrap_model(trainer.model)
+    if settings.lora_r:
+        name_base(unwrapped, settings.model)
+    if settings.dry_run:
+        return trainer, None
+    if settings.monitoring:
+        ThroughputCallback().attach(trainer)
     report = describe_trainable(trainer.model)
     before = frozen_digests(trainer.model)
     if trainer.is_world_process_zero():
@@ -200,25 +224,42 @@ def train_preference(settings: PreferenceArguments, config, recipe: str | None =
         "stage": settings.stage,
         "title": settings.title,
         "recipe": None if recipe is None else "/".join(Path(recipe).parts[-3:]),
+        **sources,
         "rows": len(pairs),
         "left_out": left_out,
+        "strategy": {"name": run.name, "processes": run.processes},
         "seed": config.seed,
         "seconds": round(time.monotonic() - started, 1),
         "peak_rss_gib": peak_rss_gib(),
         "log": [entry for entry in trainer.state.log_history if "loss" in entry],
-        "trainable": {"parameters": report.parameters, "tensors": len(report.names)},
-        "frozen": {
-            "parameters": report.frozen_parameters,
-            "tensors": report.frozen_tensors,
-            "bit_identical": not changed,
-        },
+        **report.record(bit_identical=True),
     }
-    unwrapped = trainer.accelerator.unwrap_model(trainer.model)
-    whole = not settings.lora_r and trainer.accelerator.num_processes == 1
-    if whole:
+    if settings.lora_merge:
+        if trainer.is_world_process_zero():
+            save_whole(merged_model(unwrapped, settings, config), processor, config.output_dir)
+    elif not settings.lora_r and trainer.accelerator.num_processes == 1:
         save_whole(unwrapped, processor, config.output_dir)
     else:
         trainer.save_model(config.output_dir)
     if trainer.is_world_process_zero():
+        # A pickle of this machine's settings.
+        (Path(config.output_dir) / "training_args.bin").unlink(missing_ok=True)
         write_json(Path(config.output_dir) / "stage.json", record)
-    return record
+    return trainer, record
+
+
+def _sources(settings: PreferenceArguments, pairs) -> dict:
+    """What the run starts from and which pairs it is made with, for the record."""
+    from semihv_hf.data.source_counts import source_counts
+
+    from .mixture import public_name
+    from .stage_record import sources_before
+
+    before = sources_before(settings.model)
+    return {
+        "model": public_name(settings.model),
+        "dataset": public_name(settings.dataset),
+        "dataset_config": settings.dataset_config,
+        "sources": source_counts(pairs) if {"source", "licence"} <= set(pairs.column_names) else None,
+        **({} if before is None else {"sources_before": before}),
+    }

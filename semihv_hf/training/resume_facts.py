@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import nn
 
+from .row_images import undecoded
+
 _SAMPLED_ROWS = 8
 
 # What each fact is called in a message.
@@ -21,6 +23,7 @@ _TITLES = {
     "global_batch": "the global batch",
     "data": "the training data",
     "seed": "the seed",
+    "order": "the order of rows",
 }
 
 
@@ -46,7 +49,8 @@ def model_facts(model: nn.Module) -> dict[str, Any]:
 
 def data_facts(dataset: Any) -> dict[str, Any]:
     """
-    Describes a training set by its size, its columns and a few of its rows; pixels are hashed undecoded.
+    Describes a training set by its size, its columns and a few of its rows, of a stream the first ones; pixels are
+    hashed undecoded.
 
     Not by `datasets`' own fingerprint, which differs for the same rows in another cache.
 
@@ -56,7 +60,7 @@ def data_facts(dataset: Any) -> dict[str, Any]:
     Returns:
         `dict`: `rows` (`None` for a stream), `columns` and `sample` where they can be told.
     """
-    from datasets import Dataset
+    from datasets import Dataset, IterableDataset
 
     rows = len(dataset) if hasattr(dataset, "__len__") else None
     columns = getattr(dataset, "column_names", None)
@@ -66,6 +70,9 @@ def data_facts(dataset: Any) -> dict[str, Any]:
         table = dataset.with_format("arrow")
         # Arrow rows hold the images' files, not their pixels.
         facts["sample"] = _hash(json.dumps(_plain(table[place].to_pylist()), sort_keys=True) for place in places)
+    elif isinstance(dataset, IterableDataset):
+        first = undecoded(dataset).take(_SAMPLED_ROWS)
+        facts["sample"] = _hash(json.dumps(_plain(row), sort_keys=True) for row in first)
     return facts
 
 

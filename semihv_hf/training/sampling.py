@@ -207,12 +207,33 @@ class PackedBatchSampler(GlobalBatchSampler):
         ]
 
 
+class EvaluationBatches(Sampler[list[int]]):
+    """
+    Every row of an evaluation once, over all processes; a process that has no batch left gets empty ones, so that all
+    take the same number of steps.
+
+    Args:
+        rows (`int`): rows of the dataset.
+        batch_size (`int`): rows of a batch.
+        world_size (`int`, *optional*, defaults to 1): number of processes.
+        rank (`int`, *optional*, defaults to 0): number of this process.
+    """
+
+    def __init__(self, rows: int, batch_size: int, world_size: int = 1, rank: int = 0):
+        batches = [list(range(at, min(at + batch_size, rows))) for at in range(0, rows, batch_size)]
+        batches += [[] for _ in range(-len(batches) % world_size)]
+        self.batches = batches[rank::world_size]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
 def train_dataloader(trainer, dataset, sampler: GlobalBatchSampler, collator):
     """
     The data loader of a `transformers.Trainer` for a sampler that already knows the processes.
-
-    `Trainer` and accelerate would shard the batches a second time, and would forget to tell a resumed run's sampler
-    its epoch; here the sampler is the data loader's own.
 
     Args:
         trainer (`transformers.Trainer`): gives the settings of the workers and the device.
@@ -223,6 +244,26 @@ def train_dataloader(trainer, dataset, sampler: GlobalBatchSampler, collator):
     Returns:
         `accelerate.data_loader.DataLoaderShard`: for `Trainer.get_train_dataloader` to return.
     """
+    return own_dataloader(trainer, dataset, collator, batch_sampler=sampler)
+
+
+def own_dataloader(trainer, dataset, collator, *, workers: int | None = None, **batches):
+    """
+    A data loader that nobody shards again.
+
+    `Trainer` and accelerate would shard the batches a second time, and would forget to tell a resumed run's sampler
+    its epoch; here the sampler is the data loader's own.
+
+    Args:
+        trainer (`transformers.Trainer`): gives the settings of the workers and the device.
+        dataset (`Dataset` or `IterableDataset`): rows.
+        collator (`Callable`): makes the batch in a worker.
+        workers (`int`, *optional*): fewer workers than the settings say.
+        batches: `batch_sampler` or `batch_size` of torch's `DataLoader`.
+
+    Returns:
+        `accelerate.data_loader.DataLoaderShard`
+    """
     from functools import partial
 
     from accelerate.data_loader import prepare_data_loader
@@ -230,15 +271,16 @@ def train_dataloader(trainer, dataset, sampler: GlobalBatchSampler, collator):
     from transformers.trainer_utils import seed_worker
 
     args = trainer.args
+    workers = args.dataloader_num_workers if workers is None else workers
     loader = DataLoader(
         dataset,
-        batch_sampler=sampler,
         collate_fn=collator,
-        num_workers=args.dataloader_num_workers,
+        num_workers=workers,
         pin_memory=args.dataloader_pin_memory,
-        persistent_workers=args.dataloader_persistent_workers,
-        prefetch_factor=args.dataloader_prefetch_factor,
-        worker_init_fn=partial(seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index),
+        persistent_workers=args.dataloader_persistent_workers and workers > 0,
+        prefetch_factor=args.dataloader_prefetch_factor if workers else None,
+        worker_init_fn=partial(seed_worker, num_workers=workers, rank=args.process_index),
+        **batches,
     )
     return prepare_data_loader(
         loader,
@@ -247,5 +289,21 @@ def train_dataloader(trainer, dataset, sampler: GlobalBatchSampler, collator):
         process_index=0,
         put_on_device=True,
         rng_types=None,
+        # A stream would otherwise be read by the first process alone, and its batches cut apart for the others.
+        dispatch_batches=False,
         non_blocking=trainer.accelerator.non_blocking,
     )
+
+
+def said_by_worker(error: SemiHVError) -> SemiHVError:
+    """
+    What a data worker had to say, without the traceback that torch wraps it into.
+
+    Args:
+        error (`SemiHVError`): raised by a data loader, or by anything else.
+
+    Returns:
+        `SemiHVError`: of one line; the error itself if it is no worker's.
+    """
+    before, _, said = error.what.partition("\nsemihv_hf.errors.SemiHVError: ")
+    return SemiHVError(said.strip()) if said and "in DataLoader worker process" in before else error

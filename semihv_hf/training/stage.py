@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import resource
-import sys
 import time
 from pathlib import Path
 
@@ -12,8 +9,9 @@ from semihv_hf.errors import SemiHVError, first_line
 from semihv_hf.files import write_json
 
 from .arguments import StageArguments
-
-OUR_MODEL_TYPE = "pmc_cambrian"
+from .mixture import public_name
+from .stage_model import OUR_MODEL_TYPE, load_model, save_whole
+from .stage_record import stage_record
 
 
 class Stage:
@@ -36,9 +34,11 @@ class Stage:
     """
 
     def __init__(self, settings: StageArguments, config, recipe: str | None = None):
+        from .adapters import check_merge
         from .collation import BadRows
         from .lora import train_in_float32
         from .mixture import load_evaluation, load_mixture
+        from .monitoring import check_trackers
         from .parameters import describe_trainable, frozen_digests, select_trainable
         from .row_images import undecoded
         from .strategy import asked_for, check_strategy, got
@@ -49,16 +49,20 @@ class Stage:
         asked = asked_for()
         self.got = got(config)
         check_strategy(asked, self.got, **expected)
+        check_merge(settings, self.got.name)
         self.packing, config.packing = config.packing, False
         self.max_length, config.max_length = config.max_length, None
         config.remove_unused_columns = False  # the collator reads columns that TRL does not know
         if settings.streaming and config.max_steps <= 0:
             raise SemiHVError("A streamed dataset has no known end.", "Set max_steps.")
 
-        if settings.streaming and self.packing:
+        named, evaluates = bool(settings.eval_dataset or settings.eval_split), config.eval_strategy != "no"
+        if named != evaluates:
             raise SemiHVError(
-                "A streamed dataset cannot be packed: its lengths are not known before it is read.",
-                "Set packing or streaming to false.",
+                "There are rows to evaluate on, but eval_strategy is no."
+                if named
+                else "eval_strategy is set, but no rows to evaluate on are named.",
+                "Set both eval_strategy and eval_split (with eval_dataset, if it is another one), or none.",
             )
 
         check_trackers(config.report_to)
@@ -77,9 +81,12 @@ class Stage:
             train_in_float32(self.model)  # DeepSpeed keeps float32 copies; FSDP2 wants one dtype
         self._say(self.report)
         self.before = frozen_digests(self.model)
-        self.bad_rows = BadRows(settings.max_bad_rows)
-        self.sampler = self._sampler()
+        self.bad_rows = BadRows(settings.max_bad_rows, settings.long_rows)
+        self.stream = self._stream() if settings.streaming else None
+        self.sampler = None if settings.streaming else self._sampler()
         self.trainer = self._trainer()
+        if settings.load_in_4bit:
+            train_in_float32(self.model)  # TRL makes what trains beside 4-bit weights bfloat16
         self.got = got(config, self.trainer.accelerator)
         check_strategy(asked, self.got, **expected)
 
@@ -101,69 +108,26 @@ class Stage:
         if changed:
             raise SemiHVError(f"{len(changed)} frozen parameters changed in {self.settings.stage}, e.g. {changed[0]}.")
         self._say(f"all {len(self.before)} frozen tensors are bit-identical to before")
-        record = self.record()
+        record = stage_record(self)
         self._save()
         if self.trainer.is_world_process_zero():
             # Its existence means that the checkpoint is complete.
             write_json(Path(self.config.output_dir) / "stage.json", record)
         return record
 
-    def first_batch(self) -> str:
-        """The first training batch as text, with what is learnt in colour, without training."""
+    def first_batch(self, colour: bool = True) -> str:
+        """The first training batch as text, its rows named, with what is learnt marked; nothing is trained."""
         from .collation import take_report
         from .dry_run import show_first_batch
 
         batch = next(iter(self.trainer.get_train_dataloader()))
-        take_report(batch)
-        return show_first_batch(batch, self.processor)
-
-    def record(self) -> dict:
-        """What the stage did, for `stage.json` and the model card."""
-        settings, report = self.settings, self.report
-        first = self.shares[0]
-        return {
-            "stage": settings.stage,
-            "title": settings.title,
-            "recipe": None if self.recipe is None else "/".join(Path(self.recipe).parts[-3:]),
-            "model": _public_name(settings.model),
-            "dataset": first.dataset if len(self.shares) == 1 else [share.dataset for share in self.shares],
-            "dataset_config": first.config if len(self.shares) == 1 else None,
-            "mixture": [share.record() for share in self.shares],
-            "rows": None if settings.streaming else len(self.dataset),
-            "sources": self._sources(),
-            **({} if (before := _sources_before(settings.model)) is None else {"sources_before": before}),
-            "left_out": self._left_out(),
-            "strategy": {"name": self.got.name, "processes": self.got.processes},
-            "seed": self.config.seed,
-            "seconds": round(time.monotonic() - self.started, 1),
-            "peak_rss_gib": peak_rss_gib(),
-            "log": [entry for entry in self.trainer.state.log_history if "loss" in entry],
-            **report.record(bit_identical=True),
-        }
-
-    def _sources(self) -> list[dict] | None:
-        """Rows by source and licence; `None` where the rows do not say it, or come from a stream."""
-        from semihv_hf.data.source_counts import source_counts
-
-        if self.settings.streaming or not {"source", "licence"} <= set(self.dataset.column_names):
-            return None
-        return source_counts(self.dataset)
-
-    def _left_out(self) -> dict:
-        """Rows that are not trained on, by reason: those left out by their length, and those that did not decode."""
-        split = None if self.sampler is None else self.sampler.split
-        return {
-            "too_long": 0 if split is None else len(split.too_long),
-            "unmeasured": 0 if split is None else len(split.unmeasured),
-            # Of the main process's batches.
-            "refused": len(self.bad_rows),
-            "reasons": self.bad_rows.by_reason(),
-        }
+        report = take_report(batch)
+        return show_first_batch(batch, self.processor, row_ids=report.row_ids, colour=colour)
 
     def _add_adapters(self) -> None:
         from peft import get_peft_model
 
-        from .adapters import adapter_config
+        from .adapters import adapter_config, name_base
 
         if self.settings.load_in_4bit and self.config.gradient_checkpointing:
             # peft's own preparation would also turn every frozen 16-bit weight, towers included, into float32.
@@ -171,14 +135,42 @@ class Stage:
         # ZeRO-3 gathers parameters of one dtype at a time.
         cast = getattr(self.config.deepspeed_plugin, "zero_stage", None) != 3
         self.model = get_peft_model(self.model, adapter_config(self.settings, self.model), autocast_adapter_dtype=cast)
+        name_base(self.model, self.settings.model)
+
+    def _stream(self):
+        from .streaming import BatchStream
+
+        settings, config = self.settings, self.config
+        stream = BatchStream(
+            self.dataset,
+            config.per_device_train_batch_size,
+            pack_length=self._pack_length() if self.packing else None,
+            processor=self.processor,
+            chat_template=self._template(),
+            seed=self._data_seed(),
+            shuffle=settings.stream_buffer,
+            world_size=config.world_size,
+            rank=config.process_index,
+            workers=config.dataloader_num_workers,
+        )
+        if stream.workers < config.dataloader_num_workers:
+            self._say(f"{stream.workers} workers read the stream: there is no file for more.")
+        return stream
+
+    def _pack_length(self) -> int:
+        length = self.settings.pack_length or self.max_length
+        if length is None:
+            raise SemiHVError("packing is on, but the length of a pack is unknown.", "Set pack_length.")
+        return length
+
+    def _data_seed(self) -> int:
+        return self.config.seed if self.config.data_seed is None else self.config.data_seed
 
     def _sampler(self):
         from .lengths import measure_rows, row_lengths
         from .sampling import LengthGroupedSampler, PackedBatchSampler
 
         settings, config, dataset = self.settings, self.config, self.dataset
-        if settings.streaming:
-            return None
         if not self.packing and settings.sampling == "trainer":
             column = config.length_column_name
             if config.train_sampling_strategy == "group_by_length" and column not in dataset.column_names:
@@ -187,7 +179,7 @@ class Stage:
         measured = measure_rows(dataset, self.processor, chat_template=self._template())
         self.bad_rows.add(measured.failures)
         shared = {
-            "seed": config.seed if config.data_seed is None else config.data_seed,
+            "seed": self._data_seed(),
             "world_size": config.world_size,
             "rank": config.process_index,
             "accumulation": config.gradient_accumulation_steps,
@@ -195,10 +187,7 @@ class Stage:
         }
         size = config.per_device_train_batch_size * config.world_size * config.gradient_accumulation_steps
         if self.packing:
-            length = settings.pack_length or self.max_length
-            if length is None:
-                raise SemiHVError("packing is on, but the length of a pack is unknown.", "Set pack_length.")
-            sampler = PackedBatchSampler(measured.lengths, length, size, **shared)
+            sampler = PackedBatchSampler(measured.lengths, self._pack_length(), size, **shared)
         else:
             sampler = LengthGroupedSampler(measured.lengths, size, max_length=self.max_length, **shared)
         self._say(sampler.split)
@@ -214,6 +203,7 @@ class Stage:
 
         settings, config = self.settings, self.config
         collator, objective = self._collator()
+        evaluation = None if self.evaluation is None else self._with_companion(self._vision_collator(packing=False))
         trainer = StageTrainer(
             model=self.model,
             args=config,
@@ -223,6 +213,8 @@ class Stage:
             data_collator=collator,
             callbacks=[PreemptionCallback(), *([SpikeGuard()] if settings.spike_guard else [])],
             sampler=self.sampler,
+            stream=self.stream,
+            eval_collator=evaluation,
             learning_rates=settings.learning_rates,
             objective=objective,
             alignment_weight=settings.alignment_weight,
@@ -241,30 +233,44 @@ class Stage:
         return trainer
 
     def _collator(self):
-        from .collation import VisionCollator
-        from .text_only import TextOnlyCollator, needs_companion
+        from .text_only import trains_on_text
 
-        settings, config = self.settings, self.config
-        collator = VisionCollator(
+        collator = self._vision_collator(self.packing)
+        objective = None
+        if self.settings.alignment_weight:
+            collator, objective = self._alignment(collator)
+        bare = self.model.get_base_model() if self.settings.lora_r else self.model
+        return self._with_companion(collator, trains_on_text(bare)), objective
+
+    def _vision_collator(self, packing: bool):
+        from .collation import VisionCollator
+
+        return VisionCollator(
             self.processor,
             max_length=self.max_length,
-            assistant_only_loss=config.assistant_only_loss,
-            packing=self.packing,
+            assistant_only_loss=self.config.assistant_only_loss,
+            packing=packing,
             model_config=self.model.config,
-            pad_to_multiple_of=config.pad_to_multiple_of,
+            pad_to_multiple_of=self.config.pad_to_multiple_of,
             chat_template=self._template(),
             report=True,
         )
-        objective = None
-        if settings.alignment_weight:
-            collator, objective = self._alignment(collator)
+
+    def _with_companion(self, collator, text_trains: bool = True):
+        from .text_only import TextOnlyCollator, needs_companion
+
+        config = self.config
         # TRL looks for unused parameters in a vision model unless it is told not to, or checkpoints reentrantly.
         reentrant = (config.gradient_checkpointing_kwargs or {}).get("use_reentrant")
         find_unused = config.ddp_find_unused_parameters is not False and not reentrant
         has_images = any(share.images for share in self.shares)
-        if needs_companion(self.got.name, self.got.processes, find_unused, has_images):
-            collator = TextOnlyCollator(collator, self.processor)
-        return collator, objective
+        if not has_images and not text_trains:
+            raise SemiHVError(
+                "What trains looks at images alone, and no row has one.", "Choose other data, or train decoder layers."
+            )
+        if needs_companion(self.got.name, self.got.processes, find_unused, has_images, text_trains):
+            return TextOnlyCollator(collator, self.processor)
+        return collator
 
     def _alignment(self, collator):
         from .alignment import AlignmentObjective, FactVocabulary, embed_values
@@ -276,6 +282,11 @@ class Stage:
                 f"alignment_weight is {settings.alignment_weight}, but a {model.config.model_type} model has no "
                 "connector with cells.",
                 "Set alignment_weight to 0.",
+            )
+        if settings.streaming:
+            raise SemiHVError(
+                "The alignment objective reads the facts of all rows before the first step, which a stream forbids.",
+                "Set alignment_weight to 0, or streaming to false.",
             )
         if "facts" not in self.dataset.column_names:
             raise SemiHVError(
@@ -296,16 +307,18 @@ class Stage:
             return get_training_chat_template(self.processor)
         except ValueError as error:
             raise SemiHVError(
-                f"The chat template of {_public_name(self.settings.model)} does not mark what the assistant says, and "
+                f"The chat template of {public_name(self.settings.model)} does not mark what the assistant says, and "
                 f"none is known that does: {first_line(error)}.",
                 "Set assistant_only_loss to false, or give a template by chat_template_path.",
             ) from error
 
     def _save(self) -> None:
+        from .adapters import merged_model
+
         if self.settings.lora_merge:
-            merged = self.trainer.accelerator.unwrap_model(self.trainer.model).merge_and_unload()
+            model = self.trainer.accelerator.unwrap_model(self.trainer.model)
             if self.trainer.is_world_process_zero():
-                save_whole(merged, self.processor, self.config.output_dir)
+                save_whole(merged_model(model, self.settings, self.config), self.processor, self.config.output_dir)
             return
         self.trainer.save_consolidated()
 
@@ -314,96 +327,9 @@ class Stage:
             print(f"{self.settings.stage}: {what}", flush=True)
 
 
-def load_model(settings: StageArguments, config):
-    """
-    The model of a stage and its processor; a checkpoint that is an adapter is merged into its base model.
-
-    Args:
-        settings ([`StageArguments`]): `model`, `revision` and `load_in_4bit` are read.
-        config (`trl.SFTConfig`): `model_init_kwargs` and `trust_remote_code` are read.
-
-    Returns:
-        `tuple`: model and processor.
-
-    Raises:
-        `SemiHVError`: if there is no such model, or it is no image-text model.
-    """
-    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
-
-    import semihv_hf  # noqa: F401  registers the model's Auto classes
-
-    from .adapters import four_bit_settings, is_adapter, load_merged
-
-    load = {"revision": settings.revision, "trust_remote_code": config.trust_remote_code}
-    extra = {"dtype": "float32", **(config.model_init_kwargs or {})}
-    try:
-        if is_adapter(settings.model):
-            model = load_merged(settings.model, **load, **extra)
-        else:
-            if settings.load_in_4bit:
-                extra["quantization_config"] = four_bit_settings(AutoConfig.from_pretrained(settings.model, **load))
-            model = AutoModelForImageTextToText.from_pretrained(settings.model, **load, **extra)
-        processor = AutoProcessor.from_pretrained(settings.model, **load)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise SemiHVError(
-            f"{settings.model} is no image-text model that can be trained: {first_line(error)}.",
-            "Give the folder or Hub id of a checkpoint with weights and processor.",
-        ) from error
-    template = config.chat_template_path
-    if template is not None and Path(template).is_file():
-        processor.chat_template = Path(template).read_text(encoding="utf-8")
-    if getattr(processor, "image_processor", None) is None:
-        raise SemiHVError(f"{settings.model} has no image processor.", "A text model cannot be trained on images.")
-    return model, processor
-
-
-def check_trackers(report_to: list[str]) -> None:
-    """Refuses to report to a tracker that is not installed, before anything is loaded."""
-    from importlib.util import find_spec
-
-    for name in ("trackio", "wandb", "mlflow", "swanlab"):
-        if name in report_to and find_spec(name) is None:
-            raise SemiHVError(f"report_to names {name}, which is not installed.", f"Run `pip install {name}`.")
-    if "tensorboard" in report_to and find_spec("tensorboard") is None and find_spec("tensorboardX") is None:
-        raise SemiHVError("report_to names tensorboard, which is not installed.", "Run `pip install tensorboard`.")
-
-
-def save_whole(model, processor, folder: str | Path) -> None:
-    """Writes a model that no trainer holds, such as a merged one, with its processor; ours also with its code."""
-    from semihv_hf.models.export import save_checkpoint
-
-    if model.config.model_type == OUR_MODEL_TYPE:
-        save_checkpoint(model, processor, folder)
-        return
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-
-
-def _sources_before(model: str) -> list[dict] | None:
-    """What the start of a stage was trained on, by its own record; `None` where that does not say it of all stages."""
-    path = Path(model) / "stage.json"
-    if not path.is_file():
-        return None
-    record = json.loads(path.read_text(encoding="utf-8"))
-    own, before = record.get("sources"), record.get("sources_before")
-    return None if own is None or before is None else [*before, *own]
-
-
 def _compact_by_default(model) -> bool:
     """On a CPU TRL scores every position; where logits are the head's output and no more, fewer give the same loss."""
     text = model.config.get_text_config()
     changed = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
     plain = all(getattr(text, name, None) is None for name in changed)
     return model.device.type == "cpu" and plain and not hasattr(text, "output_router_logits")
-
-
-def _public_name(source: str) -> str:
-    from .mixture import public_name
-
-    return public_name(source)
-
-
-def peak_rss_gib() -> float:
-    """Largest resident memory of this process so far, in GiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**30 if sys.platform == "darwin" else 2**20), 2)

@@ -5,7 +5,8 @@ process whose batch is text only would skip the vision modules, and the others w
 gets one more row, the smallest image that the processor can make, with no label: it goes the way of a real image, so
 modules run in the model's own order, whatever the model (LLaVA embeds tokens before it looks at pixels, PMC-Cambrian
 after, and its samplers run between decoder layers), and the loss and all gradients stay what they were. A run on one
-process, and a data parallel one that looks for unused parameters, need no such row and get none.
+process, and a data parallel one that looks for unused parameters, need no such row and get none, unless nothing trains
+that reads text: then such a batch would have no gradient at all, which torch takes for an error.
 
 One difference remains between strategies: after a step whose global batch has no image at all, ZeRO's optimizer moves
 the vision modules on by their momentum, while one process and data parallelism leave them where they were.
@@ -22,7 +23,9 @@ SIZES = ((64, 64), (32, 32), (16, 128), (128, 16), (8, 224), (224, 8))
 PIXELS = ("pixel_values", "mm_encoder_outputs")
 
 
-def needs_companion(strategy: str, processes: int, find_unused: bool, has_images: bool) -> bool:
+def needs_companion(
+    strategy: str, processes: int, find_unused: bool, has_images: bool, text_trains: bool = True
+) -> bool:
     """
     Whether a batch without an image must run the vision modules all the same.
 
@@ -31,13 +34,32 @@ def needs_companion(strategy: str, processes: int, find_unused: bool, has_images
         processes (`int`): processes that train together.
         find_unused (`bool`): whether data parallelism looks for parameters without a gradient.
         has_images (`bool`): whether any dataset of the stage has images.
+        text_trains (`bool`, *optional*, defaults to `True`): see [`trains_on_text`].
 
     Returns:
         `bool`
     """
-    if processes == 1 or not has_images:
+    if not has_images:
         return False
-    return not (strategy == "ddp" and find_unused)
+    if not text_trains:
+        return True
+    return processes > 1 and not (strategy == "ddp" and find_unused)
+
+
+def trains_on_text(model) -> bool:
+    """
+    Whether a row without images has a gradient: a decoder layer, the embeddings or the head train.
+
+    Args:
+        model (`PreTrainedModel`): any image-text model, adapters in place.
+
+    Returns:
+        `bool`: `False` also where it cannot be told.
+    """
+    # Not the whole decoder: PMC-Cambrian's samplers are part of it.
+    layers = getattr(model.get_decoder(), "layers", None)
+    modules = (layers, model.get_input_embeddings(), model.get_output_embeddings())
+    return any(value.requires_grad for module in modules if module is not None for value in module.parameters())
 
 
 class TextOnlyCollator:
@@ -107,5 +129,7 @@ def image_token_id(processor) -> int:
 
 def smallest_size(processor) -> tuple[int, int]:
     """`(height, width)` of the tried image that needs the fewest tokens."""
+    if not hasattr(processor, "_get_num_multimodal_tokens"):
+        return SIZES[0]
     counts = processor._get_num_multimodal_tokens(image_sizes=[list(size) for size in SIZES])["num_image_tokens"]
     return SIZES[int(torch.tensor(counts).argmin())]

@@ -8,14 +8,17 @@ from typing import Any
 import torch
 from trl import SFTTrainer
 
+from semihv_hf.errors import SemiHVError
 from semihv_hf.models.pmc_cambrian.sva_pmc_cambrian import VisionContext
 
 from .alignment import AlignmentObjective, FactVocabulary
 from .checkpoint_trainer import CheckpointMixin
 from .collation import REPORT_KEY, BadRows, take_report
-from .parameters import optimizer_groups
-from .sampling import GlobalBatchSampler, train_dataloader
+from .evaluation_loss import TokenWeightedEvaluation
+from .parameters import OptimizerGroups
+from .sampling import GlobalBatchSampler, said_by_worker, train_dataloader
 from .spike_guard import ROW_IDS, SpikeGuard
+from .streaming import BatchStream, stream_dataloader
 
 
 class FactCollator:
@@ -41,10 +44,12 @@ class FactCollator:
         return batch
 
 
-class StageTrainer(CheckpointMixin, SFTTrainer):
+class StageTrainer(CheckpointMixin, TokenWeightedEvaluation, OptimizerGroups, SFTTrainer):
     """
     Args:
         sampler ([`GlobalBatchSampler`], *optional*): chooses the rows of batches; by default the trainer does.
+        stream ([`BatchStream`], *optional*): gives the rows of batches where the training data is streamed.
+        eval_collator (`Callable`, *optional*): makes the batches of an evaluation; `data_collator` if not given.
         learning_rates (`dict[str, float]`, *optional*): see [`optimizer_groups`].
         objective ([`AlignmentObjective`], *optional*): auxiliary objective on the connector's image tokens.
         alignment_weight (`float`, *optional*, defaults to 0.0): its weight beside the language modelling loss.
@@ -55,13 +60,14 @@ class StageTrainer(CheckpointMixin, SFTTrainer):
 
     Attributes:
         bad_rows ([`BadRows`]): rows that this process left out so far, with reasons.
-        has_card (`bool`): whether a model card stands in the output folder that TRL's must not replace.
     """
 
     def __init__(
         self,
         *args,
         sampler: GlobalBatchSampler | None = None,
+        stream: BatchStream | None = None,
+        eval_collator=None,
         learning_rates: dict[str, float] | None = None,
         objective: AlignmentObjective | None = None,
         alignment_weight: float = 0.0,
@@ -71,26 +77,33 @@ class StageTrainer(CheckpointMixin, SFTTrainer):
     ):
         super().__init__(*args, **kwargs)
         self.sampler = sampler
+        self.stream = stream
+        self.eval_collator = eval_collator or self.data_collator
         self.learning_rates = learning_rates or {}
         self.objective = objective
         self.alignment_weight = alignment_weight
         self.connector_follows_text = connector_follows_text
-        self.bad_rows = bad_rows or BadRows()
-        self.has_card = False
+        self.bad_rows = BadRows() if bad_rows is None else bad_rows  # an empty one counts as false
+
+    def train(self, *args, **kwargs):
+        try:
+            return super().train(*args, **kwargs)
+        except SemiHVError as error:
+            raise said_by_worker(error) from error
 
     def get_train_dataloader(self):
+        if self.stream is not None:
+            return stream_dataloader(self, self.stream, self.data_collator)
         if self.sampler is None:
             return super().get_train_dataloader()
         return train_dataloader(self, self.train_dataset, self.sampler, self.data_collator)
 
-    def create_optimizer(self, model=None):
-        if self.optimizer is None and self.learning_rates:
-            groups = optimizer_groups(
-                model or self.model, self.args.learning_rate, self.learning_rates, self.args.weight_decay
-            )
-            optimizer_class, kwargs = self.get_optimizer_cls_and_kwargs(self.args, model or self.model)
-            self.optimizer = optimizer_class(groups, **kwargs)
-        return super().create_optimizer(model)
+    def _run_epoch(self, *args, **kwargs):
+        if self.stream is not None:
+            resumes = kwargs["resume_from_checkpoint"] is not None and kwargs["epoch"] == kwargs["epochs_trained"]
+            skips = resumes and not self.args.ignore_data_skip
+            self.stream.skipped = kwargs["steps_trained_in_current_epoch"] if skips else 0
+        return super()._run_epoch(*args, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         report = take_report(inputs)
@@ -135,8 +148,8 @@ class StageTrainer(CheckpointMixin, SFTTrainer):
         return [kept_region(height, width, side) for height, width in image_sizes.tolist()]
 
     def run_facts(self) -> dict[str, Any]:
-        facts = super().run_facts()
-        return facts if self.sampler is None else {**facts, "order": self.sampler.state_dict()}
+        order = self.sampler if self.stream is None else self.stream
+        return super().run_facts() | ({} if order is None else {"order": order.state_dict()})
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
@@ -144,7 +157,3 @@ class StageTrainer(CheckpointMixin, SFTTrainer):
         if self.args.should_save and folder.resolve() == Path(self.args.output_dir).resolve():
             # A pickle of this machine's settings has no place among files that may be published.
             (folder / "training_args.bin").unlink(missing_ok=True)
-
-    def create_model_card(self, *args, **kwargs) -> None:
-        if not self.has_card:
-            super().create_model_card(*args, **kwargs)

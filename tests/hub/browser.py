@@ -16,14 +16,13 @@ def chromium() -> str | None:
 
 
 class Browser:
-    """One page.
+    """A browser that shows one page at a time.
 
     Args:
         profile (`Path`): a folder for the browser's own files.
-        url (`str`): what it opens.
     """
 
-    def __init__(self, profile: Path, url: str):
+    def __init__(self, profile: Path):
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
         # Chromium reads commands from descriptor 3 and answers on 4.
@@ -42,6 +41,10 @@ class Browser:
         os.close(to_browser)
         os.close(from_browser)
         self._number, self._buffer, self._session = 0, b"", None
+
+    def open(self, url: str) -> None:
+        """Shows a page."""
+        self._session = None
         target = self.send("Target.createTarget", url=url)["targetId"]
         self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
 
@@ -84,8 +87,9 @@ class Browser:
         return value
 
     def screenshot(self, path: Path) -> None:
-        """Writes what the page shows."""
-        path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"]))
+        """Writes the whole page."""
+        shown = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(shown["data"]))
 
     def close(self) -> None:
         """Ends the browser."""

@@ -92,5 +92,7 @@ def write_metric(folder: Path, name: str) -> Path:
     (folder / "counting.py").write_text("def count(a, b):\n    return sum(x == y for x, y in zip(a, b))\n")
     (folder / "app.py").write_text('print("an app")\n')
     (folder / "requirements.txt").write_text("evaluate\n")
-    (folder / "README.md").write_text("---\ntitle: Agree\nsdk: gradio\napp_file: app.py\nlicense: mit\n---\n# Agree\n")
+    front = "title: Agree\nsdk: gradio\nsdk_version: '6.31.0'\napp_file: app.py\nlicense: mit\n"
+    body = "# Agree\n## What it measures\n## How to use it\n## Limits\n"
+    (folder / "README.md").write_text(f"---\n{front}---\n{body}")
     return folder

@@ -10,7 +10,6 @@ from semihv_hf.data.source_counts import source_counts
 from semihv_hf.errors import SemiHVError
 from semihv_hf.hub.card_rules import check_card
 from semihv_hf.hub.cards import run_record, write_model_card
-from semihv_hf.resources import resource_dir
 
 RECORD = {
     "stage": "1_alignment",
@@ -114,6 +113,12 @@ def test_what_is_no_number_is_not_rendered_as_one(value, folder):
         write_model_card(folder, {**RECORD, "rows": value})
 
 
+def test_a_stream_has_no_number_of_rows(folder):
+    sources = [{"source": "a", "licence": "CC0-1.0", "rows": None, "streamed": True}]
+    text = write_model_card(folder, {**RECORD, "rows": None, "streamed": True, "sources": sources}).read_text()
+    assert f"| {RECORD['title']} | streamed |" in text and "| a | CC0-1.0 | streamed |" in text
+
+
 def test_energy_is_stated_where_every_stage_measured_it(folder):
     text = write_model_card(folder, {**RECORD, "energy_kwh": 0.25, "peak_rss_gib": 2.5}).read_text()
     assert "Measured energy: 0.250 kWh." in text and "2.50 GiB" in text
@@ -193,9 +198,17 @@ def test_the_record_of_a_run_sums_the_data_of_its_stages(tmp_path):
         run_record(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["dataset_card.md.jinja", "source_dataset_card.md.jinja"])
-def test_dataset_cards_say_how_to_load_what_is_wrong_and_whom_to_ask(name):
-    text = (resource_dir("model_cards") / name).read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model_cards/dataset_card.md.jinja",
+        "model_cards/source_dataset_card.md.jinja",
+        "semihv_hf/curation/pipeline/templates/curated_dataset_card.md.jinja",
+        "semihv_hf/curation/review/templates/reviewed_dataset_card.md.jinja",
+    ],
+)
+def test_dataset_cards_say_how_to_load_what_is_wrong_and_whom_to_ask(name, root):
+    text = (root / name).read_text(encoding="utf-8")
     for heading in ("## How to load it", "## Known defects", "## Removal"):
         assert heading in text
 

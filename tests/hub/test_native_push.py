@@ -8,11 +8,14 @@ import pytest
 from fresh_code import ANSWER, WITHOUT_THE_PACKAGE
 from hub_server import client_environment
 
+from semihv_hf.hub.card_rules import check_card
+
 pytestmark = pytest.mark.slow
 
 CODE = {
     "configuration_pmc_cambrian.py", "modeling_pmc_cambrian.py", "processing_pmc_cambrian.py", "sva_pmc_cambrian.py",
     "image_processing_pil_pmc_cambrian.py", "image_processing_pmc_cambrian.py", "towers_pmc_cambrian.py",
+    "saving_pmc_cambrian.py", "code_manifest.json",
 }  # fmt: skip
 PREPARE = f"""
 import sys
@@ -38,6 +41,23 @@ processor.push_to_hub("alice/native")
 model.push_to_hub("alice/native", revision="draft", private=True)
 """
 )
+# A checkpoint with the record and the card of its run is loaded and pushed, as it is and after its weights changed.
+PUSH_RUN = (
+    PREPARE
+    + """
+from pathlib import Path
+from semihv_hf.models.export import save_checkpoint
+
+folder = save_checkpoint(model, processor, Path(sys.argv[2]))
+(folder / "stage.json").write_text("{}")
+(folder / "README.md").write_text("---\\nlicense: mit\\n---\\n# The run's\\n`your-name/pmc-cambrian-x`")
+model = PMCCambrianForConditionalGeneration.from_pretrained(folder)
+processor.push_to_hub("alice/run")
+model.push_to_hub("alice/run")
+model.lm_head.weight.data += 1
+model.push_to_hub("alice/changed")
+"""
+)
 TRAIN = (
     PREPARE
     + """
@@ -52,7 +72,7 @@ class Rows(torch.utils.data.Dataset):
         return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": tokens}
 
 settings = TrainingArguments(
-    sys.argv[2], max_steps=1, per_device_train_batch_size=1, report_to="none", use_cpu=True, save_strategy="no",
+    sys.argv[2], max_steps=1, per_device_train_batch_size=1, report_to="none", use_cpu=True, save_steps=1,
     hub_model_id="alice/trained", push_to_hub=True, remove_unused_columns=False)
 trainer = Trainer(model=model, args=settings, train_dataset=Rows(), processing_class=processor)
 trainer.train()
@@ -85,22 +105,56 @@ def run(run_python, hub, tmp_path):
     return start
 
 
-def test_model_and_processor_carry_code_card_and_template(run, hub, tiny_text_model):
+def test_model_and_processor_carry_code_card_and_template(run, hub, tiny_text_model, tmp_path, semihv, client):
     run(PUSH, tiny_text_model)
+    mine = client_environment(hub.url, tmp_path / "verify")
     repository = hub.repository("models", "alice/native")
     commit = repository.resolve("main")
     assert CODE | {"README.md", "chat_template.jinja", "config.json", "model.safetensors"} <= set(commit.files)
     assert {"refs/heads/main", "refs/heads/draft"} <= set(repository.refs)
     done = run(ANSWER, "alice/native", commit.oid, home="fresh")
     assert "NEW TOKENS 4" in done.stdout
+    (tmp_path / "README.md").write_bytes(hub.read("models", "alice/native", "README.md"))
+    fields = check_card(tmp_path / "README.md", "model")
+    assert fields["license"] == "unknown" and "model-index" not in fields
+    assert "alice/native" in (tmp_path / "README.md").read_text()
+
+    for branch in ("main", "draft"):
+        pushed = repository.resolve(branch).oid
+        checked = semihv("verify", "alice/native", "--revision", pushed, "--trust-manifest-of", "semihv-hf", **mine)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+    # Somebody with the right to write alters one byte of the code, which then loads as ever.
+    api, name = client(hub), "sva_pmc_cambrian.py"
+    code = hub.read("models", "alice/native", name)
+    changed = api.upload_file(
+        path_or_fileobj=code[:-1] + b" ", path_in_repo=name, repo_id="alice/native", token="writer"
+    )
+    checked = semihv("verify", "alice/native", "--revision", changed.oid, **mine)
+    assert checked.returncode == 1
+    (line,) = [line for line in checked.stdout.splitlines() if line.startswith("wrong")]
+    assert name in line and "differs from what code_manifest.json says" in line
 
 
-def test_a_trainer_carries_code_card_and_template(run, hub, tiny_text_model, tmp_path):
+def test_the_card_of_a_run_goes_along_with_its_weights_alone(run, hub, tiny_text_model, tmp_path):
+    run(PUSH_RUN, tiny_text_model, tmp_path / "1_alignment")
+    card = hub.read("models", "alice/run", "README.md").decode()
+    assert "# The run's" in card and "`alice/run`" in card
+    assert str(tmp_path).encode() not in hub.read("models", "alice/run", "config.json")
+    assert "# The run's" not in hub.read("models", "alice/changed", "README.md").decode()
+
+
+def test_a_trainer_carries_code_card_and_template(run, hub, tiny_text_model, tmp_path, semihv):
     run(TRAIN, tiny_text_model, tmp_path / "trained")
     commit = hub.repository("models", "alice/trained").resolve("main")
     assert CODE | {"README.md", "chat_template.jinja", "model.safetensors"} <= set(commit.files)
+    assert not any(name.startswith("checkpoint-") for name in commit.files)
     done = run(ANSWER, "alice/trained", commit.oid, home="fresh")
     assert "NEW TOKENS 4" in done.stdout
+    # The trainer's own settings are a pickle, which nothing loads; all else passes.
+    mine = client_environment(hub.url, tmp_path / "verify")
+    checked = semihv("verify", "alice/trained", "--revision", commit.oid, **mine)
+    (line,) = [line for line in checked.stdout.splitlines() if line.startswith("wrong")]
+    assert "training_args.bin" in line
 
 
 def test_a_dataset_with_two_configs(run, hub):

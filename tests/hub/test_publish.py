@@ -210,6 +210,26 @@ def test_a_dry_run_shows_everything_and_asks_nobody(hub, published, dataset):
     assert hub.log.requests == []
 
 
+def test_an_incomplete_card_is_refused_before_anything_is_asked(hub, published, dataset):
+    card = dataset / "README.md"
+    card.write_text(card.read_text().replace("license: mit\n", ""))
+    for dry_run in (True, False):
+        assert "no license" in refusal(published, dataset, dry_run=dry_run)
+    card.unlink()
+    assert "no card" in refusal(published, dataset)
+    assert hub.log.requests == []
+
+
+def test_the_work_of_a_curation_stays_and_its_example_names_the_repository(hub, published, dataset):
+    (dataset / ".curate" / "blocks").mkdir(parents=True)
+    (dataset / ".curate" / "blocks" / "0").write_bytes(b"\x80\x04")
+    card = dataset / "README.md"
+    card.write_text(card.read_text() + '\n`load_dataset("path/to/this/folder", "cases")`\n')
+    published(dataset)
+    assert not [name for name in hub.repository("datasets", ID).resolve("main").files if "curate" in name]
+    assert f'load_dataset("{ID}", "cases")' in hub.read("datasets", ID, "README.md").decode()
+
+
 def test_unfinished_changed_and_empty_folders_are_refused(hub, published, dataset, tmp_path):
     unfinished = write_dataset(tmp_path / "unfinished", [drawn_case(0)], manifest=False)
     assert "not a finished dataset folder" in refusal(published, unfinished)
@@ -281,7 +301,7 @@ def test_a_metric_becomes_a_space_of_its_name(hub, published, tmp_path):
     assert published(folder, "alice/demo", "space").revision
     assert "app.py" in hub.repository("spaces", "alice/demo").resolve("main").files
     (folder / "README.md").write_text("# no front matter\n")
-    assert "names no sdk" in refusal(published, folder, "alice/agree", "metric")
+    assert "has no front matter" in refusal(published, folder, "alice/agree", "metric")
 
 
 def test_no_token(hub, dataset, monkeypatch, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from semihv_hf.errors import SemiHVError
 from semihv_hf.hub.verify import installed_code, verify
 from semihv_hf.models.code_manifest import code_digests, write_code_manifest
+from semihv_hf.models.pmc_cambrian.saving_pmc_cambrian import hide_places
 
 ALLOWED = {"transformers", "torch", "torchvision", "numpy", "PIL"}
 
@@ -55,6 +56,38 @@ def test_a_changed_a_foreign_and_a_missing_code_file_are_wrong(folder):
     assert set(found) == {"modeling_pmc_cambrian.py", "extra.py", "towers_pmc_cambrian.py"}
     assert "differs" in found["modeling_pmc_cambrian.py"] and "does not list" in found["extra.py"]
     assert "missing" in found["towers_pmc_cambrian.py"]
+
+
+def test_a_checkpoint_inside_a_run_has_a_manifest_of_its_own(folder):
+    inner = folder / "checkpoint-20"
+    inner.mkdir()
+    for name in ("modeling_pmc_cambrian.py", "model.safetensors"):
+        (inner / name).write_bytes((folder / name).read_bytes())
+    assert "does not list" in wrong(folder)["checkpoint-20/modeling_pmc_cambrian.py"]
+    write_code_manifest(inner)
+    write_code_manifest(folder)
+    assert not [name for name in json.loads((folder / "code_manifest.json").read_text())["sha256"] if "/" in name]
+    assert wrong(folder) == wrong(folder, trust_manifest_of="semihv-hf") == {}
+    (inner / "modeling_pmc_cambrian.py").write_text("x = 1\n")
+    assert "differs" in wrong(folder)["checkpoint-20/modeling_pmc_cambrian.py"]
+
+
+def test_settings_do_not_keep_the_folders_that_parts_were_loaded_from(tmp_path):
+    (tmp_path / "part").mkdir()
+    place = str(tmp_path / "part")
+    settings = {
+        "text_config": {"_name_or_path": place},
+        "towers": [{"name_or_path": "/nowhere/tower"}],
+        "base": "org/x",
+    }
+    (tmp_path / "config.json").write_text(json.dumps(settings | {"name_or_path": "org/x"}))
+    hide_places(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text()) == {
+        "text_config": {"_name_or_path": "part"},
+        "towers": [{"name_or_path": "tower"}],
+        "base": "org/x",
+        "name_or_path": "org/x",
+    }
 
 
 def test_a_strangers_manifest_does_not_help_against_the_installed_package(folder):

@@ -176,3 +176,16 @@ def test_a_row_counts_once_however_often_it_comes():
     assert len(bad) == 2 and bad.by_reason() == {"OSError": 1, "ValueError": 1}
     with pytest.raises(SemiHVError, match="3 rows cannot be used"):
         bad.add([RowFailure("c", "OSError: truncated")])
+
+
+def test_rows_that_are_only_too_long_have_a_count_of_their_own():
+    long, broken = RowFailure("Long one", "9 tokens", too_long=True), RowFailure("b", "no image")
+    dropped = BadRows(0, "drop")
+    dropped.add([long, long])
+    assert len(dropped) == 0 and list(dropped.too_long) == ["Long one"]
+    with pytest.raises(SemiHVError, match="1 rows cannot be used"):
+        dropped.add([broken])
+    with pytest.raises(SemiHVError, match="Long one: 9 tokens. Raise max_length"):
+        BadRows(9, "refuse").add([broken, long])
+    with pytest.raises(SemiHVError, match="1 rows cannot be used"):
+        BadRows(0).add([long])

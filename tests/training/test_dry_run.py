@@ -52,9 +52,8 @@ def test_a_pack_is_shown_document_by_document(batch, processor):
         "labels": torch.cat([*labels, torch.full((5,), -100)])[None],
         "position_ids": torch.cat([torch.arange(len(part)) for part in (*rows, pad)])[None],
         "image_sizes": batch["image_sizes"],
-        "row_ids": ["eurorad-1", "pmc-2"],
     }
-    text = show_first_batch(pack, processor, colour=False)
+    text = show_first_batch(pack, processor, row_ids=["eurorad-1", "pmc-2"], colour=False)
     lines = [line for line in text.splitlines() if line.startswith("--- ")]
     trained = [int((part != -100).sum()) for part in labels]
     assert lines == [

@@ -157,6 +157,47 @@ def test_adapters_and_four_bit_weights(processor):
     assert plain["text"].trainable == 0 and plain["adapters"].trainable == plain["adapters"].numel > 0
 
 
+def test_the_bytes_of_a_model_in_four_bits_are_the_real_ones(processor, tmp_path):
+    """QLoRA: 4-bit weights, the rest in bfloat16, float32 for what trains, and AdamW's states."""
+    pytest.importorskip("bitsandbytes", reason="4-bit loading needs bitsandbytes (it runs on CPUs, too)")
+    from peft import get_peft_model
+
+    from semihv_hf.models.export import save_checkpoint
+    from semihv_hf.models.pmc_cambrian.modeling_pmc_cambrian import PMCCambrianForConditionalGeneration
+    from semihv_hf.training.adapters import adapter_config, four_bit_settings
+    from semihv_hf.training.lora import train_in_float32
+
+    text = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 3, "num_attention_heads": 4}
+    whole = small_model(processor, text_config=text | {"vocab_size": 400, "pad_token_id": 0})
+    save_checkpoint(whole, processor, tmp_path)
+    model = PMCCambrianForConditionalGeneration.from_pretrained(
+        tmp_path, quantization_config=four_bit_settings(whole.config), dtype=torch.bfloat16, device_map="cpu"
+    )
+    settings = stage(lora_r=4, load_in_4bit=True)
+    model = get_peft_model(model, adapter_config(settings, model))
+    train_in_float32(model)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained)
+    for parameter in trained:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    states = sum(v.nbytes for state in optimizer.state.values() for key, v in state.items() if key != "step")
+    frozen = sum(parameter.nbytes for parameter in model.parameters() if not parameter.requires_grad)
+    quantised = [parameter for parameter in model.parameters() if hasattr(parameter, "quant_state")]
+    assert len(quantised) == 3 * 7 and all(weight.dtype == torch.uint8 for weight in quantised)
+    # Scales of the blocks, and theirs. The tables of code values, 1.1 kB a layer whatever its size, are not counted.
+    scales = [weight.quant_state for weight in quantised]
+    frozen += sum(scale.absmax.nbytes + scale.state2.absmax.nbytes for scale in scales)
+
+    meta = build_meta_model(whole.config, settings, torch.bfloat16, wide=True)
+    memory = state_memory(census(meta, four_bit=True), plan(mixed=True))
+    counted = memory["towers (frozen)"] + memory["other frozen weights"]
+    # Scales of scales come in whole numbers: less than one float32 a layer.
+    assert 0 <= frozen - counted < 4 * len(quantised)
+    assert memory["trained weights"] == memory["gradients"] == sum(parameter.nbytes for parameter in trained)
+    assert memory["optimizer states"] == states and memory["bfloat16 copies"] == states / 4
+
+
 def test_time_follows_from_flops_and_utilisation(meta):
     one = estimate(meta, plan(gpu="h100"))
     assert one.step_seconds == pytest.approx(sum(one.flops.values()) / (989e12 * 0.35))

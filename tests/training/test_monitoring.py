@@ -101,12 +101,12 @@ def test_the_gradient_norm_of_each_group_is_that_of_its_gradients(trainer, tiny_
     run.optimizer = torch.optim.AdamW(groups)
     run.train()
     entry = [entry for entry in run.state.log_history if "loss" in entry][-1]
-    for name, chosen in (("base", False), (r"model\.layers\..*", True)):
+    for name, chosen in (("text", False), (r"model\.layers\..*", True)):
         gradients = [g for key, g in seen[4].items() if key.startswith("model.layers.") is chosen]
         expected = torch.cat([g.flatten() for g in gradients]).norm()
         assert entry[f"grad_norm/{name}"] == pytest.approx(float(expected), rel=1e-5)
     # Step 4 of 4 of a linear decay from the start.
-    assert entry["learning_rate/base"] == pytest.approx(1e-3 / 4)
+    assert entry["learning_rate/text"] == pytest.approx(1e-3 / 4)
     assert entry[r"learning_rate/model\.layers\..*"] == pytest.approx(5e-4 / 4)
 
 

@@ -60,8 +60,9 @@ def test_optimizer_groups_hold_every_parameter_once(model):
     assert sizes == {
         r"tower\..*": (1e-4, 0.1, 1),
         r"tower\..* (no decay)": (1e-4, 0.0, 1),
-        "base": (1e-3, 0.1, 1),
-        "base (no decay)": (1e-3, 0.0, 3),
+        "connector": (1e-3, 0.1, 1),
+        "connector (no decay)": (1e-3, 0.0, 1),
+        "text (no decay)": (1e-3, 0.0, 2),
     }
 
 

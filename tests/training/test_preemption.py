@@ -54,6 +54,22 @@ def test_without_a_signal_nothing_stops():
 
 
 @pytest.mark.slow
+def test_a_process_does_not_wait_for_workers_that_are_left(run_python):
+    """An error that somebody holds on to keeps the workers of its frames alive until the end."""
+    code = """
+from torch.utils.data import DataLoader
+from semihv_hf.training.preemption import PreemptionCallback
+loader = DataLoader(range(8), num_workers=1)
+PreemptionCallback().shield(loader)
+batches = iter(loader)
+print(next(batches))
+raise SystemExit(3)
+"""
+    done = run_python(code, check=False)  # which gives up after ten minutes
+    assert done.returncode == 3 and "Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_saves_and_ends_with_the_documented_code(tmp_path, server, number):
     out = tmp_path / "run"

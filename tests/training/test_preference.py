@@ -83,6 +83,11 @@ def test_the_recipe_lowers_the_loss_and_widens_the_margin(tune, checkpoint):
     assert log[-1]["loss"] < 0.6 and log[-1]["rewards/margins"] > log[0]["rewards/margins"] + 0.2
     assert log[0]["images_per_second"] > 0 and record["frozen"]["bit_identical"]
     assert record["recipe"] == "recipes/preference/smoke.yaml" and record["rows"] == 16
+    assert record["model"] == checkpoint.name and record["sources"] is None
+    assert record["trainable"]["tensors"] == len(record["trainable"]["names"]) == 3 * 7 * 2
+    assert record["strategy"] == {"name": "single", "processes": 1}
+    assert "DPO" in (out / "README.md").read_text() and not (out / "training_args.bin").exists()
+    assert {"grad_norm/adapters", "learning_rate/adapters"} <= log[0].keys()
     # Only adapters of the decoder are saved; they load on the base model.
     from peft import PeftModel
 
@@ -112,6 +117,26 @@ def test_full_tuning_keeps_frozen_parts_and_writes_a_whole_checkpoint(tune, chec
     before = AutoModelForImageTextToText.from_pretrained(checkpoint).state_dict()
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed and all(name.startswith("model.language_model.layers.") for name in changed)
+
+
+def test_merged_adapters_are_a_whole_checkpoint(tune, checkpoint):
+    from safetensors.torch import load_file
+
+    out = tune("--lora_merge", "--max_steps", "2")
+    before, after = (load_file(folder / "model.safetensors") for folder in (checkpoint, out))
+    changed = {name for name in after if not torch.equal(before[name], after[name])}
+    assert before.keys() == after.keys() and not (out / "adapter_config.json").exists()
+    assert len(changed) == 3 * 7 and all(".language_model.layers." in name for name in changed)
+
+
+def test_a_dry_run_shows_both_answers_of_a_pair_and_another_strategy_is_refused(tune, capsys):
+    out = tune("--dry_run", "--per_device_train_batch_size", "1")
+    shown = capsys.readouterr().out
+    answers = ("Yes", "No", "Perhaps", "Maybe")
+    assert "batch of 2 x " in shown and sum(shown.count(f"[[{answer}") for answer in answers) == 2
+    assert not (out / "stage.json").exists()
+    with pytest.raises(SemiHVError, match="expects zero3, but the run got single"):
+        tune("--expect_strategy", "zero3")
 
 
 def test_an_unknown_option_is_refused(tune):
@@ -160,3 +185,7 @@ def test_what_is_no_preference_data_or_no_choice_of_parameters_is_refused(proces
         PreferenceArguments(model="m", dataset="d")
     with pytest.raises(SemiHVError, match="either lora_r or trainable"):
         PreferenceArguments(model="m", dataset="d", lora_r=4, trainable=["x"])
+    with pytest.raises(SemiHVError, match="No dataset is set"):
+        PreferenceArguments(model="m", lora_r=4)
+    with pytest.raises(SemiHVError, match="4-bit weights cannot train"):
+        PreferenceArguments(model="m", dataset="d", trainable=["x"], load_in_4bit=True)

@@ -126,7 +126,7 @@ def test_stage_one_has_a_rate_of_its_own_for_the_samplers():
 def test_the_8b_model_of_a_recipe_on_the_meta_device(recipe):
     stage, settings = read_recipe(recipe)
     plan = make_plan(stage, settings)
-    model = build_meta_model(released_config(), stage, weight_dtype(settings), wide=trains_in_float32(stage, plan))
+    model = build_meta_model(released_config(), stage, weight_dtype(settings), wide=trains_in_float32(plan))
     assert all(parameter.is_meta for parameter in model.parameters())
     parts = census(model, stage.load_in_4bit)
     trained = sum(part.trainable for part in parts.values())
@@ -184,17 +184,52 @@ def test_a_missing_recipe(tmp_path):
         check_recipe_keys(tmp_path / "none.yaml", StageArguments, SFTConfig)
 
 
-def test_the_table_of_recipes_names_every_recipe():
+GPU_NAMES = {"h100": "H100 80 GB", "l40s": "L40S 48 GB"}
+
+
+def table_row(recipe):
+    """The row of recipes/README.md on a recipe, as its cells; there is exactly one."""
     table = (ROOT / "recipes" / "README.md").read_text()
-    rows = [line for line in table.splitlines() if line.startswith("| ") and "recipes/" in line]
-    for recipe in RECIPES:
-        row = [line for line in rows if f"recipes/{name(recipe)}.yaml" in line]
-        assert len(row) == 1, name(recipe)
-        assert "accelerate launch" in row[0]
-        stated = re.search(r"Memory and time: (\d+) GiB of \d+ on each GPU, (\d+) GPU-hours", recipe.read_text())
-        if stated:
-            assert f"{stated[1]} GiB, {stated[2]} GPU-hours (estimated)" in row[0]
-    assert torch.bfloat16 in {weight_dtype(read_recipe(path)[1]) for path in LARGE}
+    rows = [line for line in table.splitlines() if line.startswith(f"| `recipes/{name(recipe)}.yaml` ")]
+    assert len(rows) == 1, name(recipe)
+    return [cell.strip() for cell in rows[0].strip("|").split("|")]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=name)
+def test_the_table_of_recipes_says_what_the_recipe_says(recipe):
+    _, command, hardware, takes = table_row(recipe)
+    text, (stage, settings) = recipe.read_text(), read_recipe(recipe)
+    script = "dpo" if recipe.parent.name == "preference" else "sft"
+    plan = make_plan(stage, settings)
+    if recipe not in LARGE:
+        spread = "--config_file recipes/accelerate/cpu.yaml"
+        stated = re.search(r"Hardware: (2 CPU cores), (\d+ GiB)\. Time: ([\w ]+)", text)
+        assert hardware == stated[1] and takes.startswith(f"{stated[2]}, {stated[3]}")
+        assert settings["use_cpu"] is True
+    else:
+        single = stage.expect_strategy == "single"
+        spread = "--num_processes 1" if single else f"--config_file recipes/accelerate/{stage.expect_strategy}.yaml"
+        assert (stage.expect_processes == 1) is single
+        assert hardware == f"{stage.expect_processes} x {GPU_NAMES[plan.gpu]}"
+        stated = re.search(r"Memory and time: (\d+) GiB of \d+ on each GPU, (\d+) GPU-hours", text)
+        count = f"{stage.plan['rows']:,} " + ("pairs" if stage.stage in ("1_alignment", "4_preference") else "rows")
+        twice = " twice" if settings["num_train_epochs"] == 2 else ""
+        assert takes == f"{stated[1]} GiB, {stated[2]} GPU-hours (estimated) for {count}{twice}"
+    assert command == f"`accelerate launch {spread} recipes/{script}.py --config recipes/{name(recipe)}.yaml`"
+
+
+def test_the_table_has_no_other_recipe_and_the_weights_are_bfloat16():
+    table = (ROOT / "recipes" / "README.md").read_text()
+    rows = [line for line in table.splitlines() if line.startswith("| `recipes/")]
+    assert len(rows) == len(RECIPES) == 12
+    assert {weight_dtype(read_recipe(path)[1]) for path in LARGE} == {torch.bfloat16}
+
+
+def test_the_readme_names_every_accelerate_file():
+    text = (ROOT / "recipes" / "README.md").read_text()
+    files = sorted(path.name for path in (ROOT / "recipes" / "accelerate").glob("*.yaml"))
+    assert files == ["cpu.yaml", "ddp.yaml", "fsdp2.yaml", "zero2.yaml", "zero3.yaml"]
+    assert all(f"| `{file}` |" in text for file in files)
 
 
 def test_the_job_script_is_valid_shell_and_sends_the_signals_that_the_trainer_knows():

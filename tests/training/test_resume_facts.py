@@ -40,9 +40,11 @@ def test_other_rows_are_other_data(picture, change):
     assert data_facts(change(data, picture)) != data_facts(data)
 
 
-def test_a_stream_is_told_by_its_columns(picture):
-    stream = rows(3, picture).to_iterable_dataset()
-    assert data_facts(stream) == {"rows": None, "columns": ["id", "images"]}
+def test_a_stream_is_told_by_its_columns_and_first_rows(picture):
+    facts = data_facts(rows(12, picture).to_iterable_dataset())
+    assert facts["rows"] is None and facts["columns"] == ["id", "images"]
+    assert data_facts(rows(12, picture).to_iterable_dataset(num_shards=3)) == facts
+    assert data_facts(rows(12, picture, seed=7).to_iterable_dataset()) != facts
 
 
 def test_architecture_is_names_and_shapes_and_not_values():

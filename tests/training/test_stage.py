@@ -13,6 +13,7 @@ from semihv_hf.errors import SemiHVError
 from semihv_hf.training.adapters import decoder_pattern, load_merged
 from semihv_hf.training.arguments import StageArguments
 from semihv_hf.training.stage import Stage, load_model
+from semihv_hf.training.stage_record import left_out
 
 CONNECTORS = {
     "llava": r"model\.multi_modal_projector\..*",
@@ -180,8 +181,7 @@ def test_long_rows_are_counted_or_refused_and_the_objective_is_ours_alone(checkp
     model = checkpoint("llava")
     trained = {"trainable": [CONNECTORS["llava"]]}
     stage = Stage(settings(model, data, **trained), config(tmp_path, max_length=60, per_device_train_batch_size=1))
-    left_out = stage._left_out()
-    assert 0 < left_out["too_long"] < 8
+    assert 0 < left_out(stage)["too_long"] < 8
     with pytest.raises(SemiHVError, match="longer than"):
         Stage(settings(model, data, long_rows="refuse", **trained), config(tmp_path, max_length=60))
     with pytest.raises(SemiHVError, match="a llava model has no connector with cells"):

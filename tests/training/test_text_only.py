@@ -1,11 +1,13 @@
 """The row that text-only batches get where other processes may have images: it changes neither loss nor gradients."""
 
+import re
+
 import pytest
 import torch
 from tiny_families import NAMES, make, row
 
 from semihv_hf.training.collation import VisionCollator
-from semihv_hf.training.text_only import TextOnlyCollator, needs_companion
+from semihv_hf.training.text_only import TextOnlyCollator, needs_companion, trains_on_text
 
 TEXT = [row("Is this a CT?", answer="No."), row("What plane is shown?", answer="Axial, no lesion.")]
 
@@ -82,3 +84,18 @@ def test_batches_whose_images_all_fail_get_one_too(family):
 )
 def test_only_where_a_process_could_wait(strategy, processes, find_unused, has_images, expected):
     assert needs_companion(strategy, processes, find_unused, has_images) is expected
+    assert needs_companion(strategy, processes, find_unused, has_images, text_trains=False) is has_images
+
+
+def test_what_reads_text_is_told_from_what_reads_images(family):
+    model = family.model.requires_grad_(False)
+    assert not trains_on_text(model)
+    connectors = [value for name, value in model.named_parameters() if re.search(r"projector|merger|connector", name)]
+    samplers = [value for name, value in model.named_parameters() if "vision_samplers" in name]
+    assert connectors and bool(samplers) is (family.name == "pmc_cambrian")
+    for value in connectors + samplers:
+        value.requires_grad_(True)
+    assert not trains_on_text(model)
+    next(model.get_decoder().layers[0].parameters()).requires_grad_(True)
+    assert trains_on_text(model)
+    model.requires_grad_(True)

@@ -1,10 +1,25 @@
 """Two processes on CPUs, image and text-only rows on different ones: the loss curve is that of one process."""
 
+import shutil
+
 import pytest
 from two_processes import RECIPE, STEPS, accelerate, launch, losses, torchrun, write_inputs
 
+from semihv_hf.training.checkpoints import verify
+
 pytestmark = pytest.mark.slow
 
+# A batch of five leaves one process without a row at the end.
+EVALUATION = (
+    "--eval_strategy",
+    "steps",
+    "--eval_steps",
+    10,
+    "--eval_split",
+    "train",
+    "--per_device_eval_batch_size",
+    5,
+)
 STRATEGIES = {
     "ddp": (torchrun(), {}),
     "zero2": (accelerate("zero2"), {"DS_ACCELERATOR": "cpu"}),
@@ -22,7 +37,11 @@ def folder(tmp_path_factory, tiny_text_model, picture):
 @pytest.fixture(scope="module")
 def alone(folder):
     """One process with the global batch."""
-    return launch(folder, "alone", [], "--per_device_train_batch_size", 4, "--max_steps", STEPS)
+    return launch(folder, "alone", [], "--per_device_train_batch_size", 4, "--max_steps", STEPS, *EVALUATION)
+
+
+def evaluations(record) -> list[float]:
+    return [entry["eval_loss"] for entry in record["evaluations"]]
 
 
 def tensors(folder):
@@ -46,10 +65,17 @@ def test_frozen_groups_are_bit_identical_and_all_trained_ones_changed(folder, al
 @pytest.mark.parametrize("strategy", list(STRATEGIES))
 def test_the_curve_is_that_of_one_process_and_the_checkpoint_loads(strategy, folder, alone):
     launcher, environment = STRATEGIES[strategy]
-    options = ("--per_device_train_batch_size", 2, "--max_steps", STEPS)
+    options = ("--per_device_train_batch_size", 2, "--max_steps", STEPS, *EVALUATION)
+    options += ("--save_strategy", "steps", "--save_steps", 10)
     record, out = launch(folder, strategy, launcher, *options, **environment)
     assert record["strategy"] == {"name": strategy, "processes": 2}
     assert losses(record) == pytest.approx(losses(alone[0]), abs=1e-3)
+    assert evaluations(record) == pytest.approx(evaluations(alone[0]), abs=1e-3)
+    assert {entry["eval_tokens"] for entry in record["evaluations"]} == {alone[0]["evaluations"][0]["eval_tokens"]}
+    # What cannot be had is absent and says why, in place of a 0.
+    norms = {key for entry in record["log"] for key in entry if key.startswith("grad_norm/")}
+    assert bool(norms) is (strategy == "ddp") and bool(record["not_logged"]) is (strategy != "ddp")
+    assert {"learning_rate/text", "learning_rate/samplers"} <= record["log"][-1].keys()
 
     from transformers import AutoModelForImageTextToText
 
@@ -62,6 +88,18 @@ def test_the_curve_is_that_of_one_process_and_the_checkpoint_loads(strategy, fol
     before = AutoModelForImageTextToText.from_pretrained(folder / "model").state_dict()
     frozen = [name for name in loaded if "vision_towers" in name]
     assert frozen and all(loaded[name].equal(before[name]) for name in frozen)
+
+    # Another start from the checkpoint in the middle: the same curve, the same weights.
+    manifest = verify(out / "checkpoint-10")
+    assert manifest["run"]["world_size"] == 2 and manifest["resumable"]
+    if strategy == "ddp":  # see test_script_resume.py
+        return
+    shutil.copytree(out / "checkpoint-10", folder / f"{strategy}-resumed" / "checkpoint-10")
+    again, resumed = launch(folder, f"{strategy}-resumed", launcher, *options, **environment)
+    assert losses(again)[-STEPS // 2 :] == losses(record)[-STEPS // 2 :]
+    assert len(losses(again)) == STEPS and evaluations(again) == evaluations(record)
+    ours, theirs = tensors(resumed), tensors(out)
+    assert ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in ours)
 
 
 FILES = {

@@ -67,21 +67,30 @@ def write_inputs(folder: Path, text_model: Path, picture) -> None:
     (folder / "recipe.yaml").write_text(RECIPE)
 
 
+def command(folder: Path, name: str, launcher: list[str], *options) -> list[str]:
+    """The script with the recipe, model and data of a folder; writes to `name` there."""
+    arguments = {"--config": folder / "recipe.yaml", "--model": folder / "model", "--dataset": folder / "data"}
+    return [
+        *(sys.executable, *launcher, str(ROOT / "recipes" / "sft.py")),
+        *(str(word) for pair in arguments.items() for word in pair),
+        *("--output_dir", str(folder / name), *map(str, options)),
+    ]
+
+
+def surroundings(**environment) -> dict[str, str]:
+    """Environment of a run."""
+    # DeepSpeed compiles with the ninja of this environment, so that what it compiled once is found again.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path, "OMP_NUM_THREADS": "1", **environment}
+
+
 def launch(
     folder: Path, name: str, launcher: list[str], *options, check: bool = True, timeout: int = 900, **environment
 ):
     """Runs the script; returns its record and checkpoint folder, or the finished process if it may fail."""
-    out = folder / name
-    # DeepSpeed compiles with the ninja of this environment, so that what it compiled once is found again.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    arguments = {"--config": folder / "recipe.yaml", "--model": folder / "model", "--dataset": folder / "data"}
     done = subprocess.run(
-        [
-            *(sys.executable, *launcher, str(ROOT / "recipes" / "sft.py")),
-            *(str(word) for pair in arguments.items() for word in pair),
-            *("--output_dir", str(out), *map(str, options)),
-        ],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": path, "OMP_NUM_THREADS": "1", **environment},
+        command(folder, name, launcher, *options),
+        env=surroundings(**environment),
         cwd=folder,
         capture_output=True,
         text=True,
@@ -90,7 +99,7 @@ def launch(
     if not check:
         return done
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
-    return json.loads((out / "stage.json").read_text()), out
+    return json.loads((folder / name / "stage.json").read_text()), folder / name
 
 
 def accelerate(file: str, processes: int = 2, port: int = 0) -> list[str]:

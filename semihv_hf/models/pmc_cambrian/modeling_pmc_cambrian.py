@@ -26,6 +26,7 @@ from .legacy_pmc_cambrian import padded_slots
 from .outputs_pmc_cambrian import PMCCambrianCausalLMOutputWithPast
 from .outputs_pmc_cambrian import PMCCambrianModelOutputWithPast
 from .outputs_pmc_cambrian import PMCCambrianVisionOutput
+from .saving_pmc_cambrian import PMCCambrianSavingMixin
 from .sva_pmc_cambrian import PMCCambrianConnector
 from .sva_pmc_cambrian import PMCCambrianSvaLayer
 from .sva_pmc_cambrian import VisionContext
@@ -35,7 +36,7 @@ from .text_pmc_cambrian import PMCCambrianTextModel
 from .towers_pmc_cambrian import PMCCambrianVisionTowers
 
 
-class PMCCambrianPreTrainedModel(PreTrainedModel):
+class PMCCambrianPreTrainedModel(PMCCambrianSavingMixin, PreTrainedModel):
     config: PMCCambrianConfig
     base_model_prefix = "model"
     input_modalities = ("image", "text")

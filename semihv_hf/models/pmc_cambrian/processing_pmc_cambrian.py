@@ -9,12 +9,13 @@ from transformers.processing_utils import ProcessorMixin
 from .configuration_pmc_cambrian import num_image_tokens
 from .image_decoding_pmc_cambrian import flatten_images
 from .image_processing_pil_pmc_cambrian import PMCCambrianImageProcessorPil
+from .saving_pmc_cambrian import PMCCambrianSavingMixin
 
 # Begins as the library's own message does, which callers look for.
 SAME_NUMBER = "The number of image tokens in the prompts should be the same as the number of images"
 
 
-class PMCCambrianProcessor(ProcessorMixin):
+class PMCCambrianProcessor(PMCCambrianSavingMixin, ProcessorMixin):
     r"""
     Conversations and images to the inputs of [`PMCCambrianForConditionalGeneration`].
 
