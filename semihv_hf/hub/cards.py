@@ -75,7 +75,7 @@ def write_model_card(
         autoescape=False,  # Markdown; `cell` takes what would break a table or bring HTML
     )
     environment.filters["cell"] = cell
-    name = _repo_name(repo_id or f"your-name/pmc-cambrian-{folder.name.replace('_', '-')}")
+    name = _repo_name(repo_id or _example_id(folder))
     text_model = record.get("text_model")
     try:
         body = environment.get_template("model_card.md.jinja").render(
@@ -253,6 +253,12 @@ def _open_questions(scores: Mapping | None) -> dict | None:
         "low": _number({"ci95": low}, "ci95"),
         "high": _number({"ci95": high}, "ci95"),
     }
+
+
+def _example_id(folder: Path) -> str:
+    """An id for the card's example; a folder may be called anything."""
+    words = re.findall(r"[A-Za-z0-9]+", folder.resolve().name)
+    return "your-name/pmc-cambrian-" + ("-".join(words)[:60].strip("-") or "stage")
 
 
 def _repo_name(name: str) -> str:

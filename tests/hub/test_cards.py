@@ -135,6 +135,17 @@ def test_an_id_that_no_repository_has_is_an_error(repo_id, folder):
         write_model_card(folder, RECORD, repo_id=repo_id)
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"), [("my first run (2)", "my-first-run-2"), ("3_annealing", "3-annealing"), ("ä…", "stage")]
+)
+def test_a_folder_may_be_called_anything(name, shown, folder, tmp_path):
+    other = tmp_path / name
+    other.mkdir()
+    for path in folder.iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    assert f"your-name/pmc-cambrian-{shown}" in write_model_card(other, RECORD).read_text()
+
+
 def test_a_log_without_losses_is_an_error(folder):
     with pytest.raises(SemiHVError, match="no loss"):
         write_model_card(folder, {**RECORD, "log": [{"step": 1, "train_runtime": 1.0}]})
