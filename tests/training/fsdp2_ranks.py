@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from small_cambrian import small_model, small_processor
 from tiny_families import row
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
@@ -28,6 +29,25 @@ def layers(model):
     wanted = set(names.split(","))
     found = [module for module in model.modules() if type(module).__name__ in wanted]
     return found, wanted - {type(module).__name__ for module in found}
+
+
+def written_whole(model, whole, folder: Path) -> tuple[int, int]:
+    """A step of both, then what accelerate gathers, saved and loaded: tensors, and those that agree."""
+    before = {name: value.clone() for name, value in whole.state_dict().items()}
+    for one in (model, whole):
+        torch.optim.SGD(one.parameters(), lr=0.1).step()
+    # The call of `Accelerator.get_state_dict` under FSDP2.
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, cpu_offload=True)
+    state = get_model_state_dict(model, options=options)
+    if dist.get_rank():
+        return 0, 0
+    model.save_pretrained(folder, state_dict=state)
+    loaded = type(whole).from_pretrained(folder).state_dict()
+    expected = whole.state_dict()
+    assert loaded.keys() == expected.keys()
+    assert sum(not torch.allclose(value, before[name], atol=1e-4) for name, value in expected.items()) > 20
+    agree = {name for name, value in expected.items() if torch.allclose(value, loaded[name], atol=1e-5)}
+    return len(expected), len(agree)
 
 
 def main() -> None:
@@ -75,8 +95,11 @@ def main() -> None:
         scale = reference.grad.abs().max().clamp(min=1e-3)
         worst = max(worst, float(((gradient - reference.grad) / scale).abs().max()))
         compared += 1
+    gathered, same = written_whole(model, whole, Path(sys.argv[3]).with_name("gathered"))
     if rank == 0:
         result = {
+            "gathered": gathered,
+            "same": same,
             "loss": float(shared),
             "expected": float(expected.detach()),
             "worst": worst,

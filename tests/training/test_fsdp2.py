@@ -26,5 +26,7 @@ def test_sharded_forward_and_backward_equal_the_whole_model(tmp_path, tiny_text_
     assert found["sharded"] and found["groups"] > 6 and found["unknown"] == []
     assert found["loss"] == pytest.approx(found["expected"], abs=1e-5)
     assert found["compared"] > 100 and found["worst"] < 1e-4
+    # Gathered after a step and saved, it loads as the whole model after the same step.
+    assert found["gathered"] == found["same"] > 100
     # What no tower reads has no gradient in the whole model either.
     assert all("clip" in name or "dino" in name for name in found["idle"])
