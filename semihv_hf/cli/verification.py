@@ -35,4 +35,6 @@ def verify(
     if not found.ok:
         say(f"{len(found.wrong)} of {len(found.files)} files are wrong: do not load {source}.")
         raise typer.Exit(1)
-    say(f"All {len(found.files)} files of {source} passed. The files: {found.folder}")
+    # Where a repository was downloaded to: what was checked is what to load.
+    where = "" if str(found.folder) == source else f" The files: {found.folder}"
+    say(f"All {len(found.files)} files of {source} passed.{where}")
