@@ -52,6 +52,7 @@ class Stage:
         check_merge(settings, self.got.name)
         self.packing, config.packing = config.packing, False
         self.max_length, config.max_length = config.max_length, None
+        self.pack_length = self._pack_length() if self.packing else None
         config.remove_unused_columns = False  # the collator reads columns that TRL does not know
         if settings.streaming and config.max_steps <= 0:
             raise SemiHVError("A streamed dataset has no known end.", "Set max_steps.")
@@ -144,7 +145,7 @@ class Stage:
         stream = BatchStream(
             self.dataset,
             config.per_device_train_batch_size,
-            pack_length=self._pack_length() if self.packing else None,
+            pack_length=self.pack_length,
             processor=self.processor,
             chat_template=self._template(),
             seed=self._data_seed(),
@@ -187,7 +188,7 @@ class Stage:
         }
         size = config.per_device_train_batch_size * config.world_size * config.gradient_accumulation_steps
         if self.packing:
-            sampler = PackedBatchSampler(measured.lengths, self._pack_length(), size, **shared)
+            sampler = PackedBatchSampler(measured.lengths, self.pack_length, size, **shared)
         else:
             sampler = LengthGroupedSampler(measured.lengths, size, max_length=self.max_length, **shared)
         self._say(sampler.split)
