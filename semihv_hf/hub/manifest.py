@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from semihv_hf.errors import SemiHVError
-from semihv_hf.models.code_manifest import (
+from semihv_hf.models.pmc_cambrian.saving_pmc_cambrian import (
     CODE_SUFFIXES,
     FORMAT,
     MANIFEST,

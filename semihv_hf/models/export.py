@@ -7,8 +7,7 @@ from pathlib import Path
 
 from semihv_hf.files import write_json
 
-from .code_manifest import write_code_manifest
-from .pmc_cambrian.saving_pmc_cambrian import hide_places
+from .pmc_cambrian.saving_pmc_cambrian import hide_places, write_code_manifest
 
 AUTO_CLASSES = {
     "AutoModel": "PMCCambrianModel",

@@ -133,7 +133,7 @@ def _folders(folder: Path):
 
 
 def _checkpoints(folder: Path):
-    from semihv_hf.models.code_manifest import MANIFEST
+    from semihv_hf.models.pmc_cambrian.saving_pmc_cambrian import MANIFEST
 
     def manifest(**digests):
         return {"format": 1, "semihv_hf": "0", "sha256": digests}

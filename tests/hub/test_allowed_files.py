@@ -8,7 +8,7 @@ import pytest
 
 from semihv_hf.errors import SemiHVError
 from semihv_hf.hub.allowed_files import KINDS, RefusedUpload, check_upload
-from semihv_hf.models.code_manifest import write_code_manifest
+from semihv_hf.models.pmc_cambrian.saving_pmc_cambrian import write_code_manifest
 from semihv_hf.resources import resource_dir
 
 # In pieces, so that no line of this file is itself a hit.

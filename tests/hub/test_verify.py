@@ -9,8 +9,7 @@ import pytest
 
 from semihv_hf.errors import SemiHVError
 from semihv_hf.hub.verify import installed_code, verify
-from semihv_hf.models.code_manifest import code_digests, write_code_manifest
-from semihv_hf.models.pmc_cambrian.saving_pmc_cambrian import hide_places
+from semihv_hf.models.pmc_cambrian.saving_pmc_cambrian import code_digests, hide_places, write_code_manifest
 
 ALLOWED = {"transformers", "torch", "torchvision", "numpy", "PIL"}
 
