@@ -4,11 +4,10 @@ import json
 
 import pytest
 import torch
-from datasets import Dataset, Features, Image, List, Value
+from numbered_rows import write_rows
 from tiny_families import make
 from trl import SFTConfig
 
-from semihv_hf.data.messages import message
 from semihv_hf.errors import SemiHVError
 from semihv_hf.training.adapters import decoder_pattern, load_merged
 from semihv_hf.training.arguments import StageArguments
@@ -26,18 +25,7 @@ CONNECTORS = {
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, picture):
     """Eight rows, every third without an image, one with two."""
-    folder = tmp_path_factory.mktemp("rows")
-    rows = []
-    for number in range(8):
-        images = 0 if number % 3 == 2 else 1 + (number == 4)
-        turns = [message("user", f"Is this number {number}?", images), message("assistant", "Yes." * (1 + number % 3))]
-        pictures = [picture(40 + 9 * number, 60, seed=number)] * images
-        rows.append({"id": str(number), "messages": turns, "images": pictures})
-    part = {"type": Value("string"), "text": Value("string")}
-    messages = List({"role": Value("string"), "content": List(part)})
-    features = Features({"id": Value("string"), "messages": messages, "images": List(Image())})
-    Dataset.from_list(rows, features=features).to_parquet(folder / "train.parquet")
-    return folder
+    return write_rows(tmp_path_factory.mktemp("rows"), picture, 8, lambda number: "Yes." * (1 + number % 3))
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,9 @@ import json
 import pytest
 import tiny_families
 import torch
-from datasets import Dataset, Features, Image, List, Value
+from numbered_rows import write_rows
 from trl import SFTConfig
 
-from semihv_hf.data.messages import message
 from semihv_hf.errors import SemiHVError
 from semihv_hf.training.arguments import StageArguments
 from semihv_hf.training.collation import take_report
@@ -20,29 +19,17 @@ ROWS = 10
 CONNECTOR = r"model\.multi_modal_projector\..*"
 
 
-def write_rows(folder, picture, answer):
-    rows = []
-    for number in range(ROWS):
-        images = 0 if number % 3 == 2 else 1 + (number == 4)
-        turns = [message("user", f"Is this number {number}?", images), message("assistant", answer(number))]
-        pictures = [picture(40 + 9 * number, 60, seed=number)] * images
-        rows.append({"id": str(number), "messages": turns, "images": pictures})
-    part = {"type": Value("string"), "text": Value("string")}
-    messages = List({"role": Value("string"), "content": List(part)})
-    features = Features({"id": Value("string"), "messages": messages, "images": List(Image())})
-    Dataset.from_list(rows, features=features).to_parquet(folder / "train.parquet")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, picture):
-    return write_rows(tmp_path_factory.mktemp("rows"), picture, lambda number: "Yes." * (1 + number % 3))
+    return write_rows(tmp_path_factory.mktemp("rows"), picture, ROWS, lambda number: "Yes." * (1 + number % 3))
 
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory, picture):
     """The same questions, other answers of many lengths."""
-    return write_rows(tmp_path_factory.mktemp("other"), picture, lambda number: "No, never " * (1 + 2 * (number % 4)))
+    return write_rows(
+        tmp_path_factory.mktemp("other"), picture, ROWS, lambda number: "No, never " * (1 + 2 * (number % 4))
+    )
 
 
 @pytest.fixture(scope="module")
