@@ -22,7 +22,6 @@ EXTRAS = {
     "dev": "tests and style checks",
 }
 NEEDED_MEMORY_GIB = 8
-NEEDED_DISK_GIB = 4
 
 
 @dataclass
@@ -184,7 +183,9 @@ def _check_torch() -> Finding:
 
 def _check_machine() -> list[Finding]:
     from semihv_hf.packages import default_cache_dir
+    from semihv_hf.quickstart.run import SIZES
 
+    needed_disk = SIZES["full"].disk_gib
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     cache = default_cache_dir()
@@ -192,8 +193,8 @@ def _check_machine() -> list[Finding]:
         Finding("machine", "Python", "ok", platform.python_version()),
         Finding("machine", "cores", "ok", str(os.cpu_count())),
         _check_amount("memory", memory, NEEDED_MEMORY_GIB),
-        _check_amount("disk, here", shutil.disk_usage(os.getcwd()).free / 2**30, NEEDED_DISK_GIB),
-        _check_amount(f"disk, {cache}", shutil.disk_usage(_existing(cache)).free / 2**30, NEEDED_DISK_GIB),
+        _check_amount("disk, here", shutil.disk_usage(os.getcwd()).free / 2**30, needed_disk),
+        _check_amount(f"disk, {cache}", shutil.disk_usage(_existing(cache)).free / 2**30, needed_disk),
         Finding("machine", "chromium", "ok", chromium)
         if chromium
         else Finding("machine", "chromium", "missing", "none", "only one test needs it: apt-get install chromium"),

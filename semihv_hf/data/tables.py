@@ -5,11 +5,9 @@ import io
 import json
 import sqlite3
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 from .release import Release
@@ -122,16 +120,19 @@ class _Utf8:
 
 
 class DiskTable:
-    """A table on disk for joins and for what was seen already; it is deleted when it is closed.
+    """A table on disk for joins and for what was seen already; it is gone when it is closed or the process ends.
+
+    It lies where SQLite keeps temporary files: the folder `SQLITE_TMPDIR` or `TMPDIR`, else `/var/tmp`.
 
     Args:
         rows (`Iterable[tuple[str, Any]]`, *optional*): keys and values that JSON can hold; a key may repeat.
     """
 
     def __init__(self, rows: Iterable[tuple[str, Any]] = ()):
-        self._folder = tempfile.TemporaryDirectory(prefix="semihv-table-")
+        # No name: SQLite's own temporary file, which is gone with the process however that ends; a named one stayed
+        # behind in every killed run and in every worker of `num_proc`.
         # A release is listed by a generator, which `datasets` may resume or close in another thread than it began in.
-        self._database = sqlite3.connect(Path(self._folder.name) / "table.sqlite", check_same_thread=False)
+        self._database = sqlite3.connect("", check_same_thread=False)
         # Nothing here outlives the process, so nothing needs to reach the disk in order.
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("PRAGMA synchronous = OFF")
@@ -152,7 +153,6 @@ class DiskTable:
     def close(self) -> None:
         """Deletes the table."""
         self._database.close()
-        self._folder.cleanup()
 
     def all(self, key: str) -> list[Any]:
         """The values of a key, in the order in which they came.

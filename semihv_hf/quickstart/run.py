@@ -27,7 +27,6 @@ STAGES = {
     "3_annealing": "stage3_annealing/smoke.yaml",
 }
 CONDITIONS = ("image", "blank", "shuffled")
-NEEDED_DISK_GIB = 5
 RUN_ENTRIES = (
     *(
         "data",
@@ -51,11 +50,12 @@ class Size:
     warmup_steps: int
     stage_steps: dict[str, int] | None
     question_limit: int | None
+    disk_gib: float  # about twice what a run leaves: checkpoints of the running stage come on top
 
 
 SIZES = {
-    "full": Size(None, 250, None, None),
-    "tiny": Size(3, 4, dict.fromkeys(STAGES, 2), 12),
+    "full": Size(None, 250, None, None, disk_gib=5),
+    "tiny": Size(3, 4, dict.fromkeys(STAGES, 2), 12, disk_gib=0.2),
 }
 
 
@@ -210,13 +210,13 @@ class Quickstart:
         return manifest
 
 
-def check_disk(out_dir: Path) -> None:
-    """Raises [`SemiHVError`] if the disk of the run folder is too full for a run."""
+def check_disk(out_dir: Path, needed_gib: float) -> None:
+    """Raises [`SemiHVError`] if the disk of the run folder has less than `needed_gib` left."""
     existing = next(path for path in (out_dir, *out_dir.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free / 2**30
-    if free < NEEDED_DISK_GIB:
+    if free < needed_gib:
         raise SemiHVError(
-            f"{existing} has {free:.1f} GiB left; a run needs {NEEDED_DISK_GIB} GiB.",
+            f"{existing} has {free:.1f} GiB left; a run needs {needed_gib:g} GiB.",
             "Free some space or choose another folder with --out.",
         )
 
@@ -266,7 +266,7 @@ def run_quickstart(
     if size not in SIZES:
         raise SemiHVError(f"Unknown size {size!r}.", f"Choose one of {', '.join(SIZES)}.")
     out = Path(out_dir)
-    check_disk(out)
+    check_disk(out, SIZES[size].disk_gib)
     if fresh:
         clear_run(out)
     return Quickstart(out, size, seed, text_model, judge_base_url, judge_model).run()

@@ -2,7 +2,6 @@
 
 import json
 import tracemalloc
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -71,8 +70,22 @@ def test_a_disk_table_joins_and_remembers():
         assert table.all("a") == [1, {"c": 3}] and table.get("b") == [2] and table.get("x") is None
         assert not table.add("a") and table.add("c", 5) and not table.add("c", 6)
         assert table.get("c") == 5 and list(table.keys()) == ["a", "b", "c"]
-        folder = table._folder.name
-    assert not Path(folder).exists()
+
+
+def test_a_killed_process_leaves_no_table_behind(tmp_path, run_python):
+    """Twenty megabytes against a cache of four: the file of SQLite was really there."""
+    code = (
+        "import os, signal\n"
+        "from semihv_hf.data.tables import DiskTable\n"
+        "table = DiskTable((str(i), 'x' * 1000) for i in range(20_000))\n"
+        "links = [os.readlink(f'/proc/self/fd/{name}') for name in os.listdir('/proc/self/fd')"
+        " if os.path.islink(f'/proc/self/fd/{name}')]\n"
+        "print(*(link for link in links if link.startswith(os.environ['TMPDIR'])), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = run_python(code, check=False, TMPDIR=str(tmp_path))
+    assert done.returncode == -9 and str(tmp_path) in done.stdout
+    assert not list(tmp_path.iterdir())
 
 
 @settings(max_examples=25, deadline=None)

@@ -57,10 +57,10 @@ def test_unknown_size_is_named(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_full_disk_is_said_before_anything_is_done(tmp_path, monkeypatch):
-    monkeypatch.setattr("semihv_hf.quickstart.run.NEEDED_DISK_GIB", 10**9)
-    with pytest.raises(SemiHVError, match="GiB left; a run needs"):
-        check_disk(tmp_path / "not" / "there")
+def test_a_full_disk_is_said_before_anything_is_done(tmp_path):
+    with pytest.raises(SemiHVError, match=r"GiB left; a run needs 1e\+09 GiB"):
+        check_disk(tmp_path / "not" / "there", 10**9)
+    check_disk(tmp_path / "not" / "there", 0)
 
 
 def test_fresh_leaves_what_is_not_of_the_run(tmp_path):
