@@ -29,7 +29,7 @@ def recipe(cases, tmp_path):
     """Makes a recipe for a server: `recipe(server, generate={})`."""
 
     def make(server, **options) -> CurateConfig:
-        settings = {"base_url": server.base_url, "model": "m", "timeout": 5.0, "max_concurrency": 8}
+        settings = {"base_url": server.base_url, "model": "m", "timeout": 30.0, "max_concurrency": 8}
         settings.update(options.pop("settings", {}))
         given = {"cases": str(cases), "out": str(tmp_path / "out"), "block_rows": 6, "classify": {}, "generate": {}}
         return CurateConfig(server=settings, prices=PRICES, **{**given, **options})

@@ -19,7 +19,7 @@ def cases(tmp_path_factory):
 @pytest.fixture
 def run(cases, tmp_path):
     def go(base_url: str, model: str = "m", **options):
-        server = {"base_url": base_url, "model": model, "timeout": 5.0, "max_retries": 0}
+        server = {"base_url": base_url, "model": model, "timeout": 30.0, "max_retries": 0}
         given = {"cases": str(cases), "out": str(tmp_path / "out"), "classify": {}, "generate": {}, "server": server}
         return curate(CurateConfig(**{**given, **options}), progress=False)
 

@@ -37,7 +37,7 @@ def request(name: str = "one", schema=None, **fields) -> ChatRequest:
 def client_of(server, *, cache=None, budget=None, attestation=None, client=None, cache_only=False, dry_run=False,
               **settings) -> ChatClient:  # fmt: skip
     url = server if isinstance(server, str) else server.base_url
-    chosen = ServerSettings(url, **{"model": "judge-1", "timeout": 2.0, "max_retries": 1, **settings})
+    chosen = ServerSettings(url, **{"model": "judge-1", "timeout": 20.0, "max_retries": 1, **settings})
     return ChatClient(chosen, cache=cache, budget=budget, attestation=attestation, client=client,
                       cache_only=cache_only, dry_run=dry_run, backoff=QUICK)  # fmt: skip
 

@@ -64,7 +64,8 @@ def test_every_row_ends_as_a_valid_answer_or_a_named_failure(tmp_path, seed):
                 assert result.failure.detail and result.failure.attempts >= 1
         failed = [result for result in results if result.failure]
         assert 0 < len(failed) < 30
-        assert client.calls == server.calls == sum(server.asked.values())
+        # A busy machine loses one to the time limit before the server has read it.
+        assert client.calls >= server.calls == sum(server.asked.values())
         assert len(cache) == len(requests) - len(failed)
 
 
@@ -100,11 +101,12 @@ def test_a_reply_that_is_no_answer_is_named_for_what_it_is(kind):
      ("half JSON", "server_error")],
 )  # fmt: skip
 def test_a_passing_fault_is_repeated_as_often_as_the_settings_say(fault, kind):
+    patience = SHORT if fault == "timeout" else 30.0
     with FaultServer(plan=lambda text, before: fault if before < 2 else None) as server:
-        _, (mended,) = ask(server, rows(1), timeout=0.15, max_retries=2)
+        _, (mended,) = ask(server, rows(1), timeout=patience, max_retries=2)
     assert mended.failure is None and server.calls == 3
     with FaultServer(plan=lambda text, before: fault) as server:
-        _, (broken,) = ask(server, rows(1), timeout=0.15, max_retries=2)
+        _, (broken,) = ask(server, rows(1), timeout=patience, max_retries=2)
     assert broken.failure.kind == kind and broken.failure.attempts == server.calls == 3
 
 
