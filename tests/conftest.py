@@ -11,8 +11,17 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+# The same examples at every run, and none refused because the machine is busy; `--hypothesis-profile search` looks
+# for new ones.
+STEADY = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("search", **STEADY)
+settings.register_profile("steady", derandomize=True, **STEADY)
+settings.load_profile("steady")
 
 
 def pytest_configure(config):

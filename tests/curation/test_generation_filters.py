@@ -213,7 +213,7 @@ def test_wrong_limits_are_named():
             Limits(**wrong)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=200), st.sampled_from(KINDS))
 def test_no_text_breaks_a_rule_machine(text, kind):
     found = Filter(KNOWN).text(text, kind)

@@ -126,7 +126,7 @@ WORDS = st.lists(
 SENTENCE = WORDS.map(" ".join)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(SENTENCE, SENTENCE), min_size=1, max_size=6), MARKS, MARKS, SENTENCE, st.booleans())
 def test_what_is_written_with_headings_is_read_again(pairs, before, behind, report, blocks):
     lines = [f"{before}Report{behind}: {report}"]
@@ -140,7 +140,7 @@ def test_what_is_written_with_headings_is_read_again(pairs, before, behind, repo
     assert found.report == report and found.pairs == tuple(pairs) and found.unmatched == 0
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.text(max_size=300),
     st.lists(st.sampled_from(["Question 1:", "**Answer:**", "1. ", "\n", "Report:", "2) "]), max_size=8),

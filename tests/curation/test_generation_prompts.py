@@ -211,7 +211,7 @@ def test_hostile_facts_titles_evidence_and_roles_stay_between_fences_too():
     assert str(made.messages).count("BANANA") == 7
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text(max_size=200), max_size=5))
 def test_no_text_holds_its_own_fence(texts):
     texts = [inert(text) for text in texts]
@@ -220,7 +220,7 @@ def test_no_text_holds_its_own_fence(texts):
     assert fence == fence_for(texts)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(alphabet="<|>[]/\\ s\u200bINSTim_end{}%#\n", max_size=60))
 def test_no_control_token_survives_and_words_do(text):
     made = inert(text)

@@ -200,7 +200,7 @@ def outputs(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(order=st.permutations(range(9)), shards=st.integers(1, 3), swapped=st.booleans())
 def test_the_result_does_not_depend_on_the_order_of_rows_files_and_benchmarks(tmp_path, order, shards, swapped):
     train = [
@@ -315,7 +315,7 @@ def test_the_search_by_bands_finds_exactly_the_pairs_of_a_comparison_of_all(monk
     assert len(found) == len(expected) and {(a, b): d for a, b, d in found} == expected
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     codes=st.lists(st.integers(0, 2**64 - 1), max_size=8).flatmap(
         lambda base: st.lists(

@@ -33,7 +33,7 @@ document = st.lists(st.one_of(line, line.map("## {}".format), st.just("")), min_
 
 
 @given(document, st.integers(0, 11))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_spans_hold_every_word_and_fit_the_window(reader, text, overlap):
     spans = chunk_spans(text, reader.offsets, reader.window, overlap)
     covered = np.zeros(len(text), bool)

@@ -71,7 +71,7 @@ WRITTEN = [(spelling, name, read) for read, known in SPELLINGS for spelling, nam
 
 
 @given(st.sampled_from(WRITTEN), st.randoms(use_true_random=False))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_case_blanks_and_signs_make_no_difference_to_a_spelling(written, random):
     spelling, name, read = written
     letters = (random.choice((letter, letter.upper())) for letter in spelling)
@@ -80,7 +80,7 @@ def test_case_blanks_and_signs_make_no_difference_to_a_spelling(written, random)
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_text_is_a_class_or_none(text):
     assert modality_of(text) in (*MODALITIES, None)
     assert body_part_of(text) in (*BODY_PARTS, None)
@@ -140,7 +140,7 @@ def test_refusals_empty_files_and_files_that_are_something_else_are_named(tmp_pa
 
 
 @given(st.text(alphabet=st.sampled_from("Modality: CT\nbodpr123.*_()é#"), max_size=300))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_text_gives_classes_or_problems_and_never_an_error(text):
     read = read_label_text(text)
     assert read.labels or read.problems

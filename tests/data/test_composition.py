@@ -117,7 +117,7 @@ def test_every_published_class_exists_and_shares_do_not_exceed_the_whole():
     assert figure_class("Histology") == "pathology" and figure_class("voice") == "not classified"
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.fixed_dictionaries({"a": st.sampled_from("xyz"), "b": st.sampled_from("pq"), "images": st.integers(0, 50)}),

@@ -276,7 +276,7 @@ def test_a_turn_of_phrase_of_the_benchmark_is_no_overlap(tmp_path):
 WORDS = st.lists(st.sampled_from("abcdefgh"), min_size=0, max_size=12)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(items=st.lists(WORDS, min_size=1, max_size=4), rows=st.lists(st.lists(WORDS, max_size=3), max_size=5))
 def test_text_matches_are_those_of_a_plain_search(items, rows):
     words, least = 4, 3
@@ -300,7 +300,7 @@ def test_text_matches_are_those_of_a_plain_search(items, rows):
     assert {(match.id, match.item): match.share for match in found} == expected
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(order=st.permutations(range(6)), shards=st.integers(1, 3), swapped=st.booleans())
 def test_the_report_does_not_depend_on_the_order_of_rows_files_and_folders(tmp_path, order, shards, swapped):
     import tempfile

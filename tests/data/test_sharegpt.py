@@ -243,7 +243,7 @@ def rows(draw) -> dict:
     return row
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rows())
 def test_a_row_that_is_read_and_written_is_the_same_row(row):
     read = read_row(row)
@@ -274,7 +274,7 @@ def conversations(draw) -> Conversation:
     return Conversation([f"{index}.png" for index in range(images)], messages, variant)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(conversations())
 def test_a_conversation_that_is_written_and_read_is_the_same_conversation(conversation):
     read = read_row(write_row(conversation))

@@ -88,7 +88,7 @@ def test_a_killed_process_leaves_no_table_behind(tmp_path, run_python):
     assert not list(tmp_path.iterdir())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.text(max_size=3), st.integers()), max_size=30))
 def test_a_disk_table_is_a_dictionary_of_lists(entries):
     expected = {}

@@ -53,7 +53,7 @@ def test_a_real_volume_is_turned_as_other_volumes_are():
     assert np.array_equal(slice_pixels(volume, 90), plane_slice(canonical, "axial", 90))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_box_marks_the_same_voxels_before_and_after_a_slice_is_turned(data):
     width, height = data.draw(st.integers(2, 9)), data.draw(st.integers(2, 9))

@@ -45,7 +45,7 @@ def test_a_pause_holds_for_everybody_and_ends_by_itself():
     asyncio.run(scenario())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 5), st.lists(st.sampled_from("wait cancel release overload succeed".split()), max_size=60))
 def test_slots_are_neither_lost_nor_doubled_whatever_happens(most, steps):
     async def scenario():

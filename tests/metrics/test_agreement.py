@@ -105,7 +105,7 @@ def test_quadratic_kappa_of_equal_margins_is_the_correlation(metric):
 value = st.one_of(st.none(), st.integers(0, 4).map(lambda n: n / 2))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=st.lists(st.lists(value, min_size=3, max_size=3), min_size=2, max_size=14), seed=st.integers(0, 99))
 def test_all_statistics_are_those_of_the_textbook_in_any_order_of_rows_and_people(metric, rows, seed):
     from scipy.stats import kendalltau, spearmanr

@@ -167,7 +167,7 @@ def test_nothing_to_divide_by_is_none_and_not_zero(metric):
     assert [result[name] for name in ("f1", "precision", "recall", "f1_scored", "micro_f1")] == [None] * 5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sets(st.sampled_from(sorted(TEXT))), st.sets(st.sampled_from(sorted(TEXT)))), min_size=1))
 def test_scores_are_those_of_sets_and_groups_add_up(metric, rows):
     sides = [[" ".join(TEXT[name] for name in sorted(names)) or "Normal." for names in row] for row in rows]

@@ -175,7 +175,7 @@ parts = st.one_of(
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=8, database=None)
+@settings(derandomize=True, max_examples=8, database=None)
 @given(
     rows=st.lists(st.lists(parts, min_size=1, max_size=4), min_size=2, max_size=4),
     chunk=st.one_of(st.none(), st.integers(1, 40)),

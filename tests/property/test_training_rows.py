@@ -41,7 +41,7 @@ def families(tiny_text_model):
     return {name: tiny_families.make(name, tiny_text_model) for name in tiny_families.NAMES}
 
 
-QUICK = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
+QUICK = {"suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 
 
 @pytest.mark.parametrize("name", tiny_families.NAMES)
