@@ -14,7 +14,7 @@ from pathlib import Path
 
 from semihv_hf.data.benchmarks.prompt import expected_answer, prompt_message, prompt_text
 from semihv_hf.data.messages import message_text
-from semihv_hf.errors import SemiHVError
+from semihv_hf.errors import SemiHVError, first_line
 
 
 @dataclass
@@ -140,14 +140,20 @@ def load_rows(data: str | Path, config: str, split: str, *, columns: list[str] |
         SemiHVError: the dataset, config or split does not exist.
     """
     from datasets import Image, List, load_dataset
-    from datasets.exceptions import DatasetNotFoundError
 
     try:
         rows = load_dataset(str(data), config, split=split)
-    except (FileNotFoundError, DatasetNotFoundError) as error:
+    except FileNotFoundError as error:  # DatasetNotFoundError, too
         raise SemiHVError(f"{data} is not a dataset folder ({error}).", "Build one with `semihv build`.") from error
+    except OSError as error:  # what is no folder is looked for on the Hub
+        raise SemiHVError(
+            f"There is no dataset folder {data}, and the Hub gives none ({first_line(error)}).",
+            "Build one with `semihv build`.",
+        ) from error
     except ValueError as error:
-        raise SemiHVError(f"{data} has no config {config!r} with a split {split!r} ({error}).") from error
+        raise SemiHVError(
+            f"{data}: config {config!r}, split {split!r} cannot be read ({first_line(error)})."
+        ) from error
     if "images" in rows.column_names:
         rows = rows.cast_column("images", List(Image(decode=False)))
     if columns is not None:

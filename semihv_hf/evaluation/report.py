@@ -6,11 +6,13 @@ from semihv_hf.errors import SemiHVError
 from semihv_hf.evaluation.benchmarks import Question, load_questions
 from semihv_hf.evaluation.conditions import CONDITIONS
 from semihv_hf.evaluation.gallery import choose, inline_image
+from semihv_hf.evaluation.prediction_files import read_predictions
 from semihv_hf.evaluation.run_folder import read_composition, read_environment, read_json, read_stages
 from semihv_hf.files import atomic_file, read_jsonl, write_json
 from semihv_hf.templates import strict_templates
 
 GALLERY_SIZE = 24
+PARTS = ("data", "checkpoints", "predictions", "scores.json")
 WAYS = {
     "image": "with the image",
     "blank": "blank image",
@@ -51,11 +53,17 @@ def write_report(
         `Path`: the page.
 
     Raises:
-        SemiHVError: there is no such folder, a file in it is damaged, or scores and predictions do not match.
+        SemiHVError: there is no such folder, nothing in it is of a run, a file in it is damaged, or scores and
+            predictions do not match.
     """
     run_dir = Path(run_dir)
     if not run_dir.is_dir():
         raise SemiHVError(f"There is no run folder {run_dir}.", "Give the folder that `semihv quickstart` wrote.")
+    if not any((run_dir / name).exists() for name in PARTS):
+        raise SemiHVError(
+            f"{run_dir} is no run folder: it holds none of {', '.join(PARTS)}.",
+            "Give the folder that `semihv quickstart` wrote.",
+        )
     html_path = Path(out_html) if out_html is not None else run_dir / "report.html"
     json_path = Path(out_json) if out_json is not None else run_dir / "report.json"
     report, images = build_report(run_dir, seed=seed)
@@ -159,7 +167,8 @@ def clean(text: str) -> str:
 
 def _predictions(folder: Path) -> dict[str, list[dict]]:
     names = (*CONDITIONS, "jama")
-    return {name: read_jsonl(folder / f"{name}.jsonl") for name in names if (folder / f"{name}.jsonl").is_file()}
+    paths = {name: folder / f"{name}.jsonl" for name in names}
+    return {name: read_predictions(path) for name, path in paths.items() if path.is_file()}
 
 
 def _questions(data: Path, metas: dict[str, dict], composition: dict) -> dict[str, Question]:

@@ -7,8 +7,9 @@ from semihv_hf.errors import SemiHVError
 from semihv_hf.evaluation.baselines import majority_rows, reference_answers, train_answers
 from semihv_hf.evaluation.conditions import CONDITIONS
 from semihv_hf.evaluation.letters import chosen_letter, options_in
+from semihv_hf.evaluation.prediction_files import read_predictions
 from semihv_hf.evaluation.statistics import LEVEL, SAMPLES, clustered_interval, paired_difference
-from semihv_hf.files import read_jsonl, write_json, write_jsonl
+from semihv_hf.files import write_json, write_jsonl
 
 REQUIRED_MARGIN = 0.15
 MAJORITIES = ("majority_train", "majority_test_oracle")
@@ -99,7 +100,7 @@ def _read_conditions(folder: Path) -> dict[str, list[dict]]:
     for condition in CONDITIONS:
         path = folder / f"{condition}.jsonl"
         if path.is_file():
-            rows[condition] = read_jsonl(path)
+            rows[condition] = read_predictions(path)
     image = rows["image"]
     if not image:
         raise SemiHVError(f"{folder / 'image.jsonl'} is empty.", "Run `semihv predict` again.")
@@ -220,7 +221,7 @@ def _score_cases(path: Path, data: str | Path, judge: Mapping | None, verdicts: 
         return {"status": "not_run", "reason": "The cases were not put to the model, so there is nothing to score."}
     from semihv_hf.evaluation.judge import judge_cases
 
-    rows = read_jsonl(path)
+    rows = read_predictions(path)
     cases = [_letter_row(row) for row in rows]
     right = [float(case["outcome"] == "right") for case in cases]
     n_failed = sum(case["outcome"] == "failed" for case in cases)

@@ -249,7 +249,7 @@ def test_bad_settings_are_named(dataset, tiny_model, tmp_path):
     out = tmp_path / "image.jsonl"
     for options, named in (
         ({"condition": "blnk"}, "Unknown condition 'blnk'"),
-        ({"config": "bench"}, "no config 'bench'"),
+        ({"config": "bench"}, "config 'bench', split 'test' cannot be read"),
         ({"split": "tset"}, "'tset'"),
         ({"precision": "fp8"}, "Unknown precision 'fp8'"),
         ({"batch_size": 0}, "at least 1"),

@@ -184,7 +184,7 @@ def test_writing_twice_gives_the_same_bytes(run_dir, tmp_path):
 
 
 def test_an_empty_run_gives_a_page_that_says_what_is_missing(tmp_path):
-    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     page = write_report(tmp_path / "run")
     report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
     assert all(
@@ -198,6 +198,10 @@ def test_an_empty_run_gives_a_page_that_says_what_is_missing(tmp_path):
 def test_damaged_or_foreign_files_are_named(run_dir, tmp_path):
     with pytest.raises(SemiHVError, match="no run folder"):
         write_report(tmp_path / "nowhere")
+    (tmp_path / "thesis").mkdir()
+    with pytest.raises(SemiHVError, match="thesis is no run folder: it holds none of data, checkpoints"):
+        write_report(tmp_path / "thesis")
+    assert not list((tmp_path / "thesis").iterdir())
     copy = shutil.copytree(run_dir, tmp_path / "run", ignore=shutil.ignore_patterns("report.*"))
     rows = [{**row, "model": "other@1"} for row in read_jsonl(copy / "predictions/image.jsonl")]
     write_jsonl(copy / "predictions/image.jsonl", rows)

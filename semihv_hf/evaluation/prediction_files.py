@@ -1,0 +1,45 @@
+"""The files of answers that `semihv predict` writes, and that scores and reports are made from."""
+
+from pathlib import Path
+
+from semihv_hf.errors import SemiHVError
+from semihv_hf.files import read_jsonl
+
+_TEXTS = ("id", "case_id", "model", "question", "reference", "answer_type", "template", "modality", "source_id")
+_TEXTS_OR_NULL = ("prediction", "error")
+
+
+def read_predictions(path: str | Path) -> list[dict]:
+    """Reads a file of answers and checks that every row has what scores and reports take from it.
+
+    Args:
+        path (`str` or `Path`): a `.jsonl` file as [`semihv_hf.evaluation.predict.predict`] writes it. A file made
+            elsewhere may hold more columns, but needs these: the texts `id`, `case_id`, `model`, `question`,
+            `reference`, `answer_type`, `template`, `modality`, `source_id`; the list `options`; `prediction` and
+            `error`, of which `null` says that there is none.
+
+    Returns:
+        `list[dict]`: the rows.
+
+    Raises:
+        SemiHVError: a line is not a JSON object, lacks a column or has one of another type, or an id stands twice;
+            names the line.
+    """
+    rows = read_jsonl(path)
+    lines: dict[str, int] = {}
+    for number, row in enumerate(rows, start=1):
+        wrong = [name for name in _TEXTS if not isinstance(row.get(name), str)]
+        wrong += [name for name in _TEXTS_OR_NULL if name not in row or not isinstance(row[name], str | None)]
+        if not isinstance(row.get("options"), list) or not all(isinstance(text, str) for text in row["options"]):
+            wrong.append("options")
+        if wrong:
+            raise SemiHVError(
+                f"{path}, line {number}: {', '.join(wrong)} missing or of another type.",
+                "Write the file with `semihv predict`, or give every row these columns.",
+            )
+        first = lines.setdefault(row["id"], number)
+        if first != number:
+            raise SemiHVError(
+                f"{path}: lines {first} and {number} have the same id {row['id']!r}.", "Predict it anew."
+            )
+    return rows
