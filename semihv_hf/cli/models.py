@@ -30,7 +30,7 @@ def serve(
     ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda:0, ...")] = "auto",
 ) -> None:
-    """Answer image questions over HTTP: an OpenAI-compatible server."""
+    """Answer image questions over HTTP: an OpenAI-compatible server that keeps a `response_format`."""
     from semihv_hf.serving import serve as serve_model
 
     serve_model(model, host, port, name=name, dtype=dtype, device=device)

@@ -2,13 +2,16 @@
 
 import base64
 import io
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from typing import Annotated, Literal
 
 import pytest
 
@@ -17,6 +20,7 @@ from semihv_hf.errors import SemiHVError
 from semihv_hf.serving import NEEDED_PACKAGES, serve
 
 missing = [name for name in NEEDED_PACKAGES if find_spec(name) is None]
+needs_grammars = pytest.mark.skipif(find_spec("llguidance") is None, reason="shapes need the package llguidance")
 needs_server = pytest.mark.skipif(bool(missing), reason=f"serving needs the packages {', '.join(missing)}")
 
 
@@ -88,6 +92,13 @@ def in_process(image, text) -> list[dict]:
     return [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": text}]}]
 
 
+def said(text) -> list[dict]:
+    return [{"role": "user", "content": text}]
+
+
+QUESTION = said("What plane is shown?")
+
+
 def ask(server, folder, messages, **options):
     return server.client().chat.completions.create(
         model=str(folder), messages=messages, temperature=0, max_tokens=8, **options
@@ -141,17 +152,150 @@ def test_the_server_opens_no_address_or_file_for_a_client(address, server, tiny_
         ask(server, tiny_checkpoint, [{"role": "user", "content": content}])
 
 
+SHAPES = {
+    "choice": {"enum": ["axial", "sagittal", 'a "quoted" one']},
+    "list": {"type": "array", "items": {"enum": ["mr", "ct", "us"]}, "minItems": 2, "maxItems": 3},
+    "text": {"type": "string", "minLength": 2, "maxLength": 9},
+    "nested": {
+        "type": "object",
+        "properties": {
+            "plane": {"type": "object", "properties": {"name": {"enum": ["axial", "coronal"]}}, "required": ["name"],
+                      "additionalProperties": False},
+            "sure": {"type": "boolean"},
+        },
+        "required": ["plane", "sure"],
+        "additionalProperties": False,
+    },
+}  # fmt: skip
+
+
+def fits(name: str, value) -> bool:
+    if name == "choice":
+        return value in SHAPES["choice"]["enum"]
+    if name == "list":
+        return 2 <= len(value) <= 3 and set(value) <= {"mr", "ct", "us"}
+    if name == "text":
+        return isinstance(value, str) and 2 <= len(value) <= 9
+    plane, sure = value["plane"], value["sure"]
+    return len(value) == 2 and plane in ({"name": "axial"}, {"name": "coronal"}) and isinstance(sure, bool)
+
+
+def shaped(name: str) -> dict:
+    return {"type": "json_schema", "json_schema": {"name": name, "schema": SHAPES[name], "strict": True}}
+
+
 @needs_server
-@pytest.mark.parametrize("kind", ["json_object", "json_schema"])
-def test_a_shape_that_cannot_be_promised_is_refused_by_name_and_plain_text_is_none(kind, server, tiny_checkpoint):
+@needs_grammars
+def test_random_weights_keep_every_shape_streamed_or_not_and_many_at_once(server, tiny_checkpoint, picture):
+    def answer(number: int) -> tuple[str, bool, str, str]:
+        name, streamed = list(SHAPES)[number // 2 % len(SHAPES)], number % 2 == 1
+        messages = over_http(picture(60, 40, number), "What plane?") if number < 4 else said(f"Is {number} axial?")
+        reply = server.client().chat.completions.create(
+            model=str(tiny_checkpoint), messages=messages, temperature=0, max_tokens=120,
+            response_format=shaped(name), stream=streamed,
+        )  # fmt: skip
+        if not streamed:
+            return name, streamed, reply.choices[0].message.content, reply.choices[0].finish_reason
+        chunks = [chunk.choices[0] for chunk in reply]
+        return name, streamed, "".join(c.delta.content or "" for c in chunks), chunks[-1].finish_reason
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(answer, range(16)))
+    assert {(name, streamed) for name, streamed, _, _ in answers} == {(n, s) for n in SHAPES for s in (True, False)}
+    for name, _, text, reason in answers:
+        assert fits(name, json.loads(text)) and reason == "stop"
+    assert len({text for name, _, text, _ in answers if name == "text"}) > 1
+
+
+@needs_server
+@needs_grammars
+def test_an_answer_that_is_cut_off_says_so_and_any_object_begins_as_one(server, tiny_checkpoint):
+    cut = ask(server, tiny_checkpoint, QUESTION, response_format=shaped("nested"))  # eight tokens
+    assert '{"plane": {"name": "'.startswith(cut.choices[0].message.content[:20])
+    assert cut.choices[0].finish_reason == "length"
+    reply = ask(server, tiny_checkpoint, QUESTION, response_format={"type": "json_object"})
+    assert reply.choices[0].message.content.startswith("{")
+    plain = ask(server, tiny_checkpoint, QUESTION)
+    assert not plain.choices[0].message.content.startswith("{")
+    named = ask(server, tiny_checkpoint, QUESTION, response_format={"type": "text"})
+    assert named.choices[0].message.content == plain.choices[0].message.content
+
+
+@needs_server
+@needs_grammars
+def test_a_shape_is_kept_in_the_responses_api_too(server, tiny_checkpoint):
+    form = {"format": {"type": "json_schema", "name": "list", "schema": SHAPES["list"], "strict": True}}
+    reply = server.client().responses.create(
+        model=str(tiny_checkpoint), input="What is it?", max_output_tokens=60, temperature=0, text=form, stream=False
+    )
+    assert fits("list", json.loads(reply.output_text))
+
+
+@needs_server
+@needs_grammars
+def test_a_request_cannot_take_the_end_from_a_shape_or_put_another_into_it(server, tiny_checkpoint):
+    for own in ({"eos_token_id": 40}, {"min_new_tokens": 30}, {"keeps_shape": "mine"}, {"num_beams": 2}):
+        config = json.dumps({"max_new_tokens": 60, "do_sample": False, **own})
+        reply = server.client().chat.completions.create(
+            model=str(tiny_checkpoint), messages=QUESTION, max_tokens=60, response_format=shaped("list"),
+            extra_body={"generation_config": config},
+        )  # fmt: skip
+        assert fits("list", json.loads(reply.choices[0].message.content)), own
+    config = json.dumps({"keeps_shape": "mine"})
+    assert ask(server, tiny_checkpoint, QUESTION, extra_body={"generation_config": config}).choices
+
+
+@needs_server
+@needs_grammars
+@pytest.mark.parametrize(
+    ("wanted", "reason"),
+    [
+        ({"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}}, "type: nonsense"),
+        ({"type": "json_schema", "json_schema": {"name": "x", "schema": {"$ref": "file:///etc/hostname"}}}, "fetch"),
+        ({"type": "json_schema"}, "needs json_schema.schema"),
+        ({"type": "grammar"}, "text, json_object or json_schema"),
+    ],
+)
+def test_a_shape_that_cannot_be_kept_is_a_bad_request_with_its_reason(wanted, reason, server, tiny_checkpoint):
     from openai import BadRequestError
 
-    shape = {"type": "object", "properties": {"plane": {"type": "string"}}}
-    wanted = {"type": kind} | ({"json_schema": {"name": "plane", "schema": shape}} if kind == "json_schema" else {})
-    messages = [{"role": "user", "content": "What plane is shown?"}]
-    with pytest.raises(BadRequestError, match="response_format"):
-        ask(server, tiny_checkpoint, messages, response_format=wanted)
-    assert ask(server, tiny_checkpoint, messages, response_format={"type": "text"}).choices[0].finish_reason
+    with pytest.raises(BadRequestError, match=f"response_format.*{reason}"):
+        ask(server, tiny_checkpoint, QUESTION, response_format=wanted)
+
+
+@needs_server
+@needs_grammars
+def test_the_projects_own_client_asks_once_and_reads_the_shape(server, tiny_checkpoint, caplog):
+    from pydantic import BaseModel, Field
+
+    from semihv_hf.llm import ChatClient, ChatRequest, ServerSettings
+
+    class Seen(BaseModel):
+        planes: Annotated[list[Literal["axial", "coronal"]], Field(min_length=1, max_length=2)]
+        sure: bool
+
+    settings = ServerSettings(f"http://127.0.0.1:{server.port}/v1", str(tiny_checkpoint), max_tokens=100)
+    before = server.log.read_text().count("[Request received]")
+    with ChatClient(settings) as client:
+        results = client.run([ChatRequest(str(n), said(f"Is {n} axial?"), Seen) for n in range(3)], progress=False)
+    assert all(isinstance(result.parsed, Seen) for result in results)
+    assert server.log.read_text().count("[Request received]") == before + 3
+    assert not caplog.records  # "refuses the response format"
+
+
+@pytest.mark.parametrize("kind", ["json_object", "json_schema"])
+def test_without_the_grammar_engine_a_shape_is_refused_and_clients_are_told_what_to_do(
+    kind, monkeypatch, tiny_processor
+):
+    from semihv_hf.llm.structured import ReplyFormats
+    from semihv_hf.serving.shapes import Shapes
+
+    monkeypatch.setitem(sys.modules, "llguidance", None)
+    shapes = Shapes(tiny_processor.tokenizer)
+    with pytest.raises(ValueError, match=r"response_format: ask in words.*llguidance.*semihv-hf\[serve\]") as error:
+        shapes.keeper({"type": kind, "json_schema": {"name": "x", "schema": {"type": "object"}}})
+    assert shapes.keeper({"type": "text"}) is None
+    assert ReplyFormats().refused(kind, 400, str(error.value))
 
 
 @needs_server

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 import pyarrow.parquet
 import pytest
 
-NEEDED = ("accelerate", "fastapi", "openai", "pydantic", "uvicorn", "faiss")
+NEEDED = ("accelerate", "fastapi", "llguidance", "openai", "pydantic", "uvicorn", "faiss")
 missing = [name for name in NEEDED if find_spec(name) is None]
 CASES = 6
 ASKED = "[Request received]"  # what the server notes of each call
@@ -69,19 +69,39 @@ def test_real_images_go_through_every_part_to_a_real_server(server, semihv, tmp_
     looked = semihv("curate", *where, "--sample", "3", timeout=900)
     assert looked.returncode == 0 and (out / "preview.html").read_text().count("<article") == 3, looked.stderr[-2000:]
     assert ASKED not in log.read_text()
+    report = curated(semihv, where, out)
+    # What untrained weights say fits no shape; each ends as what it is, and none as a fault of the way there.
+    assert {kind for _, kind, _ in report["failures"]} <= {"schema", "truncated", "empty"}, report["failures"]
+    asked = log.read_text().count(ASKED)
+    assert asked >= CASES
+
+    # The same with schemas, which the server keeps: whatever the weights, each answer is read unless it is cut off.
+    shaped = tmp_path / "shaped"
+    recipe["server"]["max_tokens"] = 64
+    recipe["classify"]["output"] = recipe["generate"]["output"] = "schema"
+    (tmp_path / "shaped.yaml").write_text(json.dumps(recipe))
+    where = ("--config", tmp_path / "shaped.yaml", "--data", cases, "--out", shaped)
+    report = curated(semihv, where, shaped)
+    assert {kind for _, kind, _ in report["failures"]} <= {"truncated"}, report["failures"]
+    assert sum(number for name, _, by, number in report["labels"] if (name, by) == ("modality", "model")) == CASES
+    assert "unreadable" not in {row["rule"] for row in rows(shaped / "rejected.parquet")}
+    # No case was asked twice, neither in other words nor again: one label and one text each.
+    assert log.read_text().count(ASKED) == asked + 2 * CASES
+
+
+def curated(semihv, where, out) -> dict:
+    """Runs a curation; gives its report, after a look whether every case has an end."""
     done = semihv("curate", *where, timeout=3000)
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads((out / "curate_report.json").read_text())
     assert report["stages"] == ["duplicates", "classify", "retrieve", "generate"]
     assert report["listed"] == CASES and sum(report["cases"].values()) == CASES
-    # What untrained weights say fits no shape; each ends as what it is, and none as a fault of the way there.
-    assert {kind for _, kind, _ in report["failures"]} <= {"schema", "truncated", "empty"}, report["failures"]
-    told = {
-        row["case_id"]
-        for name in ("failures", "rejected", "skipped")
-        for row in pyarrow.parquet.read_table(out / f"{name}.parquet").to_pylist()
-    }
-    told |= {row["case_id"] for path in out.glob("data/[ai]*/*.parquet")
-             for row in pyarrow.parquet.read_table(path, columns=["case_id"]).to_pylist()}  # fmt: skip
+    told = {row["case_id"] for name in ("failures", "rejected", "skipped") for row in rows(out / f"{name}.parquet")}
+    told |= {row["case_id"] for path in out.glob("data/[ai]*/*.parquet") for row in rows(path)}
     assert len(told) == CASES
-    assert log.read_text().count(ASKED) >= CASES
+    return report
+
+
+def rows(path) -> list[dict]:
+    columns = [name for name in ("case_id", "rule") if name in pyarrow.parquet.read_schema(path).names]
+    return pyarrow.parquet.read_table(path, columns=columns).to_pylist()
