@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -83,7 +84,7 @@ def write_json(path: str | Path, value: Any) -> str:
 
     Args:
         path (`str` or `Path`): the file to write.
-        value (`Any`): anything that JSON can hold; NaN and infinity are refused.
+        value (`Any`): anything that JSON can hold; NaN and infinity are refused, see [`finite_numbers`].
 
     Returns:
         `str`: the sha256 of the bytes written.
@@ -92,6 +93,24 @@ def write_json(path: str | Path, value: Any) -> str:
         `ValueError`: for NaN and infinity, which JSON cannot hold.
     """
     return write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def finite_numbers(value: Any) -> Any:
+    """
+    A value that [`write_json`] takes: `None` in place of NaN and infinity. Whoever uses it says elsewhere in the file
+    which numbers these were.
+
+    Args:
+        value (`Any`): numbers, texts, and lists and dictionaries of these.
+
+    Returns:
+        `Any`: a copy.
+    """
+    if isinstance(value, dict):
+        return {key: finite_numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_numbers(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_jsonl(path: str | Path, rows: Iterable[dict]) -> None:

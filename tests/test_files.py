@@ -7,7 +7,7 @@ import os
 import pytest
 
 from semihv_hf.errors import SemiHVError
-from semihv_hf.files import atomic_file, canonical_json, read_jsonl, write_json
+from semihv_hf.files import atomic_file, canonical_json, finite_numbers, read_jsonl, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
@@ -52,3 +52,10 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
 def test_the_hash_is_that_of_the_file(tmp_path):
     digest = write_json(tmp_path / "new" / "a.json", {"ü": 1})
     assert digest == hashlib.sha256((tmp_path / "new" / "a.json").read_bytes()).hexdigest()
+
+
+def test_numbers_that_json_cannot_hold_are_null(tmp_path):
+    record = {"log": [{"loss": float("nan"), "step": 1}, (2.0, float("-inf"))], "name": "nan", "none": None}
+    write_json(tmp_path / "record.json", finite_numbers(record))
+    found = json.loads((tmp_path / "record.json").read_text())
+    assert found == {"log": [{"loss": None, "step": 1}, [2.0, None]], "name": "nan", "none": None}

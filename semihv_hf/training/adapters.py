@@ -191,12 +191,13 @@ def load_merged(folder: str | Path, **load):
         `SemiHVError`: if the base model is gone.
     """
     from peft import PeftConfig, PeftModel
-    from transformers import AutoModelForImageTextToText
+
+    from .strict_loading import load_start
 
     config = PeftConfig.from_pretrained(str(folder))
     base = config.base_model_name_or_path
     try:
-        model = AutoModelForImageTextToText.from_pretrained(base, **{**load, "revision": config.revision})
+        model = load_start(base, **{**load, "revision": config.revision})
     except (OSError, ValueError) as error:
         raise SemiHVError(
             f"The adapter {folder} belongs to {base}, which cannot be loaded: {first_line(error)}.",

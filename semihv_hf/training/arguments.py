@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from semihv_hf.errors import SemiHVError, first_line
 
 SAMPLINGS = ("length", "trainer")
 LONG_ROWS = ("drop", "refuse")
+# Settings that transformers has renamed. It takes the old name only where the new one is not set, and warns.
+RENAMED = {
+    "gradient_checkpointing": "activation_checkpointing",
+    "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
+}
 
 
 @dataclass
@@ -40,6 +46,9 @@ class RunArguments:
         default=False, metadata={"help": "Whether the last checkpoint holds merged weights in place of the adapter."}
     )
     load_in_4bit: bool = field(default=False, metadata={"help": "QLoRA: the text model's weights in 4 bit."})
+    max_bad_rows: int = field(
+        default=0, metadata={"help": "Rows that cannot be used, such as by their image, before the run stops."}
+    )
     expect_strategy: str | None = field(
         default=None, metadata={"help": "Stop unless the run gets it: single, ddp, fsdp2, zero2 or zero3."}
     )
@@ -90,9 +99,6 @@ class StageArguments(RunArguments):
     long_rows: str = field(
         default="drop", metadata={"help": "Rows longer than max_length: drop (counted) or refuse (an error)."}
     )
-    max_bad_rows: int = field(
-        default=0, metadata={"help": "Rows whose image does not decode that are skipped before the run stops."}
-    )
     sampling: str = field(
         default="length",
         metadata={"help": "Batches of rows of like length (length), or the trainer's own order (trainer)."},
@@ -135,7 +141,7 @@ class StageArguments(RunArguments):
 
     def __post_init__(self):
         super().__post_init__()
-        self.learning_rates = _mapping("learning_rates", self.learning_rates)
+        self.learning_rates = _rates(_mapping("learning_rates", self.learning_rates))
         self.mixture = _with_replay([_mapping("mixture", entry) for entry in self.mixture], self.replay_share)
         _one_of("sampling", self.sampling, SAMPLINGS)
         _one_of("long_rows", self.long_rows, LONG_ROWS)
@@ -188,6 +194,21 @@ def _mapping(name: str, value) -> dict:
     return dict(value)
 
 
+def _rates(rates: dict) -> dict[str, float]:
+    """Patterns that are patterns, and rates that are numbers: YAML takes `1e-4` for a text."""
+    for pattern, rate in rates.items():
+        try:
+            re.compile(pattern)
+            rates[pattern] = float(rate)
+        except (re.error, TypeError, ValueError) as error:
+            raise SemiHVError(
+                f"learning_rates: {pattern!r}: {rate!r} is no regular expression with its rate ({first_line(error)})."
+            ) from error
+        if not 0 <= rates[pattern] < float("inf"):
+            raise SemiHVError(f"learning_rates: the rate of {pattern!r} is {rate}.", "Give a number, 0 or above.")
+    return rates
+
+
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise SemiHVError(f"{name} is {value!r}.", f"Choose one of {', '.join(choices)}.")
@@ -238,9 +259,13 @@ def read_settings(argv: list[str], *argument_classes: type) -> tuple:
     from trl import TrlParser
 
     class Parser(TrlParser):
+        def set_defaults_with_config(self, **settings):
+            return super().set_defaults_with_config(**with_new_names(settings))
+
         def error(self, message: str):  # argparse would print every option there is
             raise SemiHVError(f"{message[:1].upper()}{message[1:]}.", "See --help.")
 
+    argv = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
     position = argv.index("--config") if "--config" in argv[:-1] else None
     recipe = None if position is None else argv[position + 1]
     if recipe is not None:
@@ -248,10 +273,44 @@ def read_settings(argv: list[str], *argument_classes: type) -> tuple:
     rest = argv if position is None else argv[:position] + argv[position + 2 :]
     if not {"-h", "--help"} & set(rest):
         check_option_keys(rest, *argument_classes)
+    parser = Parser(argument_classes)
+    for old, new in RENAMED.items():  # TRL changes the default of the old name
+        parser.set_defaults(**{new: parser.get_default(old)})
+    argv = [word for argument in argv for word in _with_new_name(argument)]
     try:
-        return (*Parser(argument_classes).parse_args_and_config(args=argv), recipe)
+        return (*parser.parse_args_and_config(args=argv), recipe)
     except (ValueError, TypeError) as error:
         raise SemiHVError(f"The settings contradict each other: {first_line(error)}.") from error
+
+
+def with_new_names(settings: dict) -> dict:
+    """
+    The settings of a recipe under the names that transformers has given them since.
+
+    Args:
+        settings (`dict`): setting to value.
+
+    Returns:
+        `dict`
+
+    Raises:
+        `SemiHVError`: if a setting has both its names.
+    """
+    twice = [old for old, new in RENAMED.items() if old in settings and new in settings]
+    if twice:
+        raise SemiHVError(f"{twice[0]} and {RENAMED[twice[0]]} are both set.", f"Leave {twice[0]}, the old name, out.")
+    return {RENAMED.get(key, key): value for key, value in settings.items()}
+
+
+def _with_new_name(argument: str) -> list[str]:
+    """The same for one word of a command line."""
+    name, equals, value = argument.partition("=")
+    key = name[2:].replace("-", "_") if name.startswith("--") else ""
+    if key.removeprefix("no_") not in RENAMED:
+        return [argument]
+    if key.startswith("no_"):
+        return [f"--{RENAMED[key.removeprefix('no_')]}", "false"]
+    return [f"--{RENAMED[key]}{equals}{value}"]
 
 
 def check_option_keys(argv: list[str], *argument_classes: type) -> None:

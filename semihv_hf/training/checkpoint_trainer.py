@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 
 from semihv_hf.errors import SemiHVError, first_line
-from semihv_hf.files import write_json
+from semihv_hf.files import finite_numbers, write_json
 
 from .checkpoint_window import WindowMixin
 from .checkpoints import STAGING, clean_staging, newest_complete, publish, rotate, seal, verify
@@ -173,7 +174,8 @@ class CheckpointMixin(WindowMixin):
             self._push_from_checkpoint(str(run / staged.name))
 
     def _complete(self, run: Path, staged: Path) -> None:
-        self.state.save_to_json(str(staged / "trainer_state.json"))
+        # As transformers does it, but JSON: a diverged run's NaN is null.
+        write_json(staged / "trainer_state.json", finite_numbers(dataclasses.asdict(self.state)))
         seal(
             staged,
             step=self.state.global_step,

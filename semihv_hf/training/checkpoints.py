@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from semihv_hf.errors import SemiHVError
+from semihv_hf.errors import SemiHVError, first_line
 from semihv_hf.files import sync_folder, write_json
 
 MANIFEST = "COMPLETE"
@@ -116,6 +116,40 @@ def newest_complete(folder: str | Path, *, hashes: bool = True, resumable: bool 
             return Newest(path, skipped)
         skipped.append(Skipped(path, reason))
     return Newest(None, skipped)
+
+
+def make_run_folder(run: str | Path) -> None:
+    """
+    Makes the folder of a run, before anything is loaded that would be lost if it cannot be made.
+
+    Args:
+        run (`str` or `Path`): `output_dir`.
+
+    Raises:
+        `SemiHVError`
+    """
+    try:
+        Path(run).mkdir(parents=True, exist_ok=True)
+        probe = Path(run) / f".{os.getpid()}.probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise SemiHVError(f"output_dir {run} cannot be written: {first_line(error)}.", "Choose another.") from error
+
+
+def complete_before(folder: str | Path, step: int) -> Path | None:
+    """
+    The newest complete checkpoint of an earlier step, to go back to.
+
+    Args:
+        folder (`str` or `Path`): the folder of a run.
+        step (`int`): the step that went wrong.
+
+    Returns:
+        `Path`, or `None` if there is none.
+    """
+    earlier = (path for number, path in reversed(_checkpoints(Path(folder))) if number < step)
+    return next((path for path in earlier if _fault(path, hashes=False)[0] is None), None)
 
 
 def publish(staged: str | Path, run: str | Path) -> Path:

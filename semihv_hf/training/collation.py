@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 
 from semihv_hf.errors import SemiHVError, first_line
 
+from .bad_rows import BadRows
 from .lengths import RowFailure, row_id
 from .packed_rows import RowPacker
 from .row_images import decode_image, row_images
@@ -36,53 +36,6 @@ class BatchReport:
     real_tokens: int = 0
     computed_tokens: int = 0
     images: int = 0
-
-
-class BadRows:
-    """
-    Counts the rows that had to be left out, each once, and stops a run that leaves out too many.
-
-    Args:
-        limit (`int`, *optional*): most rows; `None` for no limit.
-        long_rows (`str`, *optional*):
-            what becomes of rows that are only too long. `drop` counts them by themselves, in `too_long`, and without a
-            limit; `refuse` stops at the first; by default they count as others do.
-    """
-
-    def __init__(self, limit: int | None = None, long_rows: str | None = None):
-        self.limit = limit
-        self.long_rows = long_rows
-        self.reasons: dict[str, str] = {}
-        self.too_long: dict[str, str] = {}
-
-    def __len__(self) -> int:
-        return len(self.reasons)
-
-    def add(self, failures: list[RowFailure]) -> None:
-        """
-        Counts the rows of a batch; a row that comes again in a later epoch counts once.
-
-        Raises:
-            `SemiHVError`: when more rows than the limit were left out, naming the last, or a long one is refused.
-        """
-        for failure in failures:
-            if failure.too_long and self.long_rows == "drop":
-                self.too_long[failure.id] = failure.reason
-                continue
-            if failure.too_long and self.long_rows == "refuse":
-                raise SemiHVError(
-                    f"Row {failure.id}: {failure.reason}.", "Raise max_length, or set long_rows to drop."
-                )
-            self.reasons[failure.id] = failure.reason
-            if self.limit is not None and len(self.reasons) > self.limit:
-                raise SemiHVError(
-                    f"{len(self.reasons)} rows cannot be used, more than max_bad_rows ({self.limit}): last {failure}.",
-                    "Mend the data, or raise max_bad_rows.",
-                )
-
-    def by_reason(self) -> dict[str, int]:
-        """Number of rows by the kind of failure, the most frequent first."""
-        return dict(Counter(reason.split(":")[0] for reason in self.reasons.values()).most_common())
 
 
 @dataclass
@@ -134,9 +87,10 @@ class VisionCollator:
     """
     Conversations with images to the inputs of an image-text model.
 
-    A row whose images do not decode, that the processor refuses or that is longer than `max_length` is left out,
-    counted with its id, and never replaced by another. If nothing is left, the batch is two pad tokens without labels,
-    which add nothing to loss and gradients but keep processes in step. Tokens of images carry no label.
+    A row whose images do not decode, that the processor refuses, in which nothing is to be learnt, or that is longer
+    than `max_length` is left out, counted with its id, and never replaced by another. If nothing is left, the batch is
+    two pad tokens without labels, which add nothing to loss and gradients but keep processes in step. Tokens of images
+    carry no label.
 
     Args:
         processor (`ProcessorMixin`): processor of the model, with a chat template and a pad token.
@@ -208,12 +162,13 @@ class VisionCollator:
             `dict`: inputs of the model and `labels`.
 
         Raises:
-            `SemiHVError`: if a row has no messages, or too many rows are left out.
+            `SemiHVError`: if there is no column of messages, or too many rows are left out.
         """
         rows = [row for example in examples for row in (example if isinstance(example, list) else [example])]
         prepared, left_out = self._prepared(rows)
         batch, kept, refused = self._encoded(prepared)
-        left_out += refused
+        batch, kept, silent = self._spoken(batch, kept)
+        left_out += refused + silent
         self.bad_rows.add(left_out)
         report = BatchReport(
             row_ids=[row_id(entry.row) for entry in kept],
@@ -242,13 +197,15 @@ class VisionCollator:
             if isinstance(row, RowFailure):  # found while a stream was measured
                 left_out.append(row)
                 continue
-            if row.get("messages") is None:
+            if "messages" not in row:
                 raise SemiHVError(
                     f"Row {row_id(row)} has no messages: its columns are {', '.join(row)}.",
                     "Choose a configuration with conversations, such as instruction.",
                 )
             # A damaged file can raise anything; whatever it is, the row is counted under its reason.
             try:
+                if row["messages"] is None:
+                    raise ValueError("it has no messages")
                 images = [decode_image(image) for image in row_images(row)]
                 messages = prepare_multimodal_messages(row["messages"], images=images)
             except Exception as error:
@@ -275,6 +232,16 @@ class VisionCollator:
             refused, prepared = self._too_long(prepared, lengths)
             batch = self._encode(prepared) if prepared else None
         return batch, prepared, refused
+
+    def _spoken(self, batch: dict | None, kept: list[_Prepared]) -> tuple[dict | None, list[_Prepared], list]:
+        """The same without the rows in which no token is trained on, and these."""
+        trained = [] if batch is None else (batch["labels"] != -100).any(dim=1).tolist()
+        if all(trained):
+            return batch, kept, []
+        reason = "no token to train on: the assistant says nothing"
+        silent = [entry.failure(reason) for entry, trains in zip(kept, trained, strict=True) if not trains]
+        kept = [entry for entry, trains in zip(kept, trained, strict=True) if trains]
+        return (self._encode(kept) if kept else None), kept, silent
 
     def _too_long(self, prepared: list[_Prepared], lengths: list[int]) -> tuple[list[RowFailure], list[_Prepared]]:
         refused, kept = [], []

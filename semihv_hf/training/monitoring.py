@@ -69,6 +69,7 @@ class ThroughputCallback(TrainerCallback):
     |---|---|
     | `tokens_per_second`, `images_per_second` | of all processes together; padding not counted |
     | `real_token_share` | tokens of rows among computed tokens |
+    | `num_tokens` | tokens of rows since the start, of all processes |
     | `grad_norm/<group>` | of the step that is logged, as the optimizer meets it: after clipping |
     | `learning_rate/<group>` | of the same step |
     | `memory_gib` | largest so far: on the GPU where there is one, else of the process |
@@ -86,6 +87,8 @@ class ThroughputCallback(TrainerCallback):
         self.count = count
         self._hook = None
         self._pad_token_id = None
+        self._report = None
+        self._tokens = 0
         self._reset()
         self._mark: float | None = None
         self._begun: float | None = None
@@ -102,9 +105,30 @@ class ThroughputCallback(TrainerCallback):
         self._real, self._computed, self._images = 0, 0, 0
         self._training_seconds, self._waiting_seconds = 0.0, 0.0
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs to log the numbers of one that was not interrupted."""
+        sums = [float(self._real), self._computed, self._images, self._training_seconds, self._waiting_seconds]
+        return {"tokens": self._tokens, "sums": sums}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what [`state_dict`] gave when the checkpoint was written."""
+        self._tokens = state["tokens"]
+        self._real, self._computed, self._images, self._training_seconds, self._waiting_seconds = state["sums"]
+
+    def tell(self, report) -> None:
+        """
+        Says what the next batch holds, where the batch itself no longer does.
+
+        Args:
+            report ([`~semihv_hf.training.collation.BatchReport`]): its `real_tokens` and `images` are counted in place
+                of what the inputs of the model look like.
+        """
+        self._report = report
+
     def on_train_begin(self, args, state, control, model=None, processing_class=None, **kwargs):
         self.detach()
         self._reset()
+        self._tokens = 0
         tokenizer = getattr(processing_class, "tokenizer", processing_class)
         self._pad_token_id = getattr(tokenizer, "pad_token_id", None)
         for key, reason in not_logged(args).items():
@@ -115,16 +139,17 @@ class ThroughputCallback(TrainerCallback):
 
     def _see(self, module, args, kwargs):
         # The model takes no report of a collator; a spike guard, where there is one, has taken it already.
-        report = kwargs.pop("report", None)
+        report, self._report = kwargs.pop("report", self._report), None
         # Without gradient a forward is an evaluation or a reference model's.
         if not (module.training and torch.is_grad_enabled()):
             return args, kwargs
         real, computed = self.count(kwargs, self._pad_token_id)
+        images = count_images(kwargs)
         if report is not None:
-            real = report.real_tokens
+            real, images = report.real_tokens, report.images
         self._real = self._real + real
         self._computed += computed
-        self._images += count_images(kwargs)
+        self._images += images
         return args, kwargs
 
     def detach(self) -> None:
@@ -178,7 +203,9 @@ class ThroughputCallback(TrainerCallback):
             sums = together.tolist()
         real, computed, images = sums
         seconds = max(self._training_seconds, 1e-9)
+        self._tokens += int(real)
         return {
+            "num_tokens": self._tokens,
             "tokens_per_second": real / seconds,
             "images_per_second": images / seconds,
             "real_token_share": real / computed,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import nn
@@ -188,19 +189,22 @@ def optimizer_groups(
         weight_decay (`float`): decay of matrices.
 
     Returns:
-        `list[dict]`: groups with `params`, `lr`, `weight_decay` and `group_name`, the pattern or the part of the
-        model; empty ones are left out.
+        `list[dict]`: groups with `params`, `lr`, `weight_decay` and `group_name`, see [`group_names`], or the part of
+        the model; empty ones are left out.
 
     Raises:
         `SemiHVError`: if a pattern matches no trainable parameter.
     """
     groups: dict[tuple[str, bool], dict] = {}
-    used = set()
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        pattern = next((pattern for pattern in learning_rates if re.fullmatch(pattern, plain_name(name))), None)
-        used.add(pattern)
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    patterns = {
+        name: next((pattern for pattern in learning_rates if re.fullmatch(pattern, plain_name(name))), None)
+        for name, _ in trained
+    }
+    names = group_names(learning_rates, {part_of(name) for name, pattern in patterns.items() if pattern is None})
+    for name, parameter in trained:
+        pattern = patterns[name]
+        title = part_of(name) if pattern is None else names[pattern]
         # Under ZeRO-3 a process holds a flat part; the shape stands aside.
         decayed = (
             len(getattr(parameter, "ds_shape", parameter.shape)) > 1
@@ -208,24 +212,72 @@ def optimizer_groups(
             and "position_embedding" not in name
         )
         group = groups.setdefault(
-            (pattern or part_of(name), decayed),
+            (title, decayed),
             {
                 "params": [],
-                "lr": learning_rate if pattern is None else float(learning_rates[pattern]),
+                "lr": learning_rate if pattern is None else learning_rates[pattern],
                 "weight_decay": weight_decay if decayed else 0.0,
-                "group_name": f"{pattern or part_of(name)}{'' if decayed else ' (no decay)'}",
+                "group_name": f"{title}{'' if decayed else ' (no decay)'}",
             },
         )
         group["params"].append(parameter)
-    idle = [pattern for pattern in learning_rates if pattern not in used]
+    idle = [pattern for pattern in learning_rates if pattern not in patterns.values()]
     if idle:
         raise SemiHVError(f"The learning rate pattern {idle[0]!r} matches no trainable parameter.")
     return list(groups.values())
 
 
+def group_names(patterns: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
+    """
+    Names of groups in logs: a pattern without what stands for any letters, alternatives joined by hyphens.
+
+    Args:
+        patterns (`Iterable[str]`): regular expressions on names of parameters.
+        taken (`Iterable[str]`, *optional*): names of other groups; a second group of a name gets a number.
+
+    Returns:
+        `dict[str, str]`: pattern to name, each another one.
+
+    Example:
+
+    ```python
+    >>> group_names([r"model\\.connector\\.(layers|query).*", r".*(connector|vision_samplers)\\..*"]).values()
+    dict_values(['connector.layers-query', 'connector-vision_samplers'])
+    ```
+    """
+    names: dict[str, str] = {}
+    used = set(taken)
+    for pattern in patterns:
+        text = pattern.replace("\\.", "/")  # a dot that is meant
+        text = re.sub(r"\(\?[:=!<]+|\\\w|\[[^\]]*\]|\.(?=[*+?{])|\{[\d,]*\}|[\^$*+?()]", "", text)
+        text = re.sub(r"[^\w./]+", "-", text).replace("/", ".")
+        text = re.sub(r"[.\-]*\.[.\-]*", ".", text).strip(".-_").removeprefix("model.") or "all"
+        number = next(number for number in count(1) if (text if number == 1 else f"{text}_{number}") not in used)
+        names[pattern] = text if number == 1 else f"{text}_{number}"
+        used.add(names[pattern])
+    return names
+
+
+def move_idle(optimizer, *_) -> None:
+    """
+    Gives a gradient of zero to what had one before and has none in this step; a hook before an optimizer's step.
+
+    torch leaves such a parameter alone, ZeRO and FSDP move it on by its momentum: the same run would end with other
+    weights on another number of GPUs. So all move it, as if the step's loss did not depend on it, which is so.
+
+    Args:
+        optimizer (`torch.optim.Optimizer`): about to take a step.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is None and parameter in optimizer.state:
+                parameter.grad = torch.zeros_like(parameter)
+
+
 class OptimizerGroups:
     """
-    Put it before a trainer: its optimizer's groups are those of [`optimizer_groups`].
+    Put it before a trainer: its optimizer's groups are those of [`optimizer_groups`], and a step without an image is
+    the same however the model is spread, see [`move_idle`].
 
     Attributes:
         learning_rates (`dict[str, float]`): pattern on whole names to rate.
@@ -246,4 +298,5 @@ class OptimizerGroups:
                 return super().create_optimizer(model)
             groups = optimizer_groups(model, self.args.learning_rate, self.learning_rates, self.args.weight_decay)
             self.optimizer = optimizer_class(groups, **kwargs)
+            self.optimizer.register_step_pre_hook(move_idle)
         return super().create_optimizer(model)

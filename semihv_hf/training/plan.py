@@ -78,16 +78,17 @@ def read_recipe(path: str | Path) -> tuple[Any, dict[str, Any]]:
     import yaml
     from trl import DPOConfig, SFTConfig
 
-    from .arguments import StageArguments, check_recipe_keys
+    from .arguments import RENAMED, StageArguments, check_recipe_keys, with_new_names
     from .preference import PreferenceArguments
 
     preference = Path(path).resolve().parent.name == PREFERENCE
     kind, config = (PreferenceArguments, DPOConfig) if preference else (StageArguments, SFTConfig)
     check_recipe_keys(path, kind, config)
-    content = yaml.safe_load(Path(path).read_text())
+    content = with_new_names(yaml.safe_load(Path(path).read_text()))
     known = {item.name for item in fields(kind)}
     stage = kind(**{key: value for key, value in content.items() if key in known})
     settings = {item.name: item.default for item in fields(config) if item.init}
+    settings |= {new: settings[old] for old, new in RENAMED.items()}
     settings.update({key: value for key, value in content.items() if key not in known})
     return stage, settings
 
@@ -140,7 +141,7 @@ def make_plan(stage, settings: dict[str, Any], strategy: str | None = None, gpus
         tokens_per_row=tokens_per_row,
         images=rows * float(given.get("images_per_row", 1.0)),
         accumulation=accumulation,
-        checkpointing=bool(settings["gradient_checkpointing"]),
+        checkpointing=bool(settings["activation_checkpointing"]),
         mixed=bool(settings["bf16"]),
         utilisation=float(given.get("utilisation", 0.35)),
         steps=steps,

@@ -6,8 +6,10 @@ A pair is a row with `prompt`, `chosen` and `rejected` (messages, or plain text)
 from __future__ import annotations
 
 import copy
+import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,9 @@ class PreferenceArguments(RunArguments):
         return []
 
 
-def prepare_pairs(dataset, processor, max_length: int | None = None) -> tuple[Any, dict[str, int]]:
+def prepare_pairs(
+    dataset, processor, max_length: int | None = None, max_bad_rows: int = 0
+) -> tuple[Any, dict[str, int]]:
     """
     Brings pairs to the form that TRL's vision collator takes, and leaves out those that cannot be used.
 
@@ -52,14 +56,16 @@ def prepare_pairs(dataset, processor, max_length: int | None = None) -> tuple[An
         dataset (`datasets.Dataset`): rows with `prompt`, `chosen`, `rejected`, and `images` unless there are none.
         processor (`ProcessorMixin`): counts tokens, those of images included.
         max_length (`int`, *optional*): longest pair; nothing is ever cut.
+        max_bad_rows (`int`, *optional*, defaults to 0): most pairs that cannot be read, such as by their image.
 
     Returns:
-        `tuple`: the rows, and how many were left out by reason: `empty`, `equal answers`, `too long`.
+        `tuple`: the rows, and how many were left out by reason: `empty`, `equal answers`, `too long`, `refused`.
 
     Raises:
-        `SemiHVError`: if a column is missing or no row is left.
+        `SemiHVError`: if a column is missing, no row is left, or more than `max_bad_rows` cannot be read.
     """
-    from .lengths import measure_rows
+    from .bad_rows import BadRows
+    from .lengths import RowFailure, measure_rows
 
     missing = [name for name in COLUMNS if name not in dataset.column_names]
     if missing:
@@ -71,28 +77,31 @@ def prepare_pairs(dataset, processor, max_length: int | None = None) -> tuple[An
         dataset = dataset.add_column("images", [[] for _ in range(len(dataset))])
     texts = dataset.select_columns(list(COLUMNS))
     rows = [{name: _messages(row[name], ROLES[name]) for name in COLUMNS} for row in texts]
-    left_out = {"empty": 0, "equal answers": 0, "too long": 0}
+    left_out = {"empty": 0, "equal answers": 0, "too long": 0, "refused": 0}
+    undecoded = _undecoded(dataset)
+    names = dataset["id"] if "id" in dataset.column_names else range(len(rows))
     lengths: list[int | None] = [0] * len(rows)
+    # TRL's trainer decodes images itself, and one that does not decode would end the run in its middle.
+    faults = _image_faults(undecoded)
     if max_length is not None:
-        undecoded = _undecoded(dataset)
-        measured = [
-            measure_rows(
-                [
-                    {"messages": row["prompt"] + row[answer], "images": images}
-                    for row, images in zip(rows, undecoded["images"])
-                ],
-                processor,
-            ).lengths
-            for answer in ("chosen", "rejected")
-        ]
-        lengths = [None if None in pair else max(pair) for pair in zip(*measured)]
+        for answer in ("chosen", "rejected"):
+            sides = zip(rows, undecoded["images"])
+            sides = [{"messages": row["prompt"] + row[answer], "images": images} for row, images in sides]
+            measured = measure_rows(sides, processor)
+            for failure in measured.failures:
+                faults.setdefault(failure.row, failure.reason)
+            lengths = [max(pair) if None not in pair else None for pair in zip(lengths, measured.lengths)]
+    bad_rows = BadRows(max_bad_rows)
     kept = []
     for number, (row, length) in enumerate(zip(rows, lengths)):
         if not all(_said(row[name]) for name in COLUMNS):
             left_out["empty"] += 1
         elif _said(row["chosen"]) == _said(row["rejected"]):
             left_out["equal answers"] += 1
-        elif length is None or (max_length is not None and length > max_length):
+        elif number in faults:
+            left_out["refused"] += 1
+            bad_rows.add([RowFailure(str(names[number]), faults[number], number)])
+        elif max_length is not None and length > max_length:
             left_out["too long"] += 1
         else:
             kept.append(number)
@@ -119,6 +128,23 @@ def _text(content) -> str:
 
 def _said(messages: list[dict]) -> str:
     return "\n".join(item["content"].strip() for item in messages).strip()
+
+
+def _image_faults(undecoded) -> dict[int, str]:
+    """Numbers of the rows with an image that does not decode, and why."""
+    from .row_images import decode_image, row_images
+
+    def fault(row: dict) -> str | None:
+        try:  # a damaged file can raise anything
+            for image in row_images(row):
+                decode_image(image)
+        except Exception as error:
+            return first_line(error)
+        return None
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        found = enumerate(pool.map(fault, undecoded.select_columns(["images"])))
+        return {number: reason for number, reason in found if reason is not None}
 
 
 def _undecoded(dataset):
@@ -150,12 +176,14 @@ def train_preference(
 
     Raises:
         `SemiHVError`: if model or pairs cannot be read, the run got another strategy than asked for, or a frozen
-            parameter changed.
+            parameter changed, or the run diverged.
     """
     from datasets import load_dataset
     from trl import DPOTrainer
 
     from .adapters import adapter_config, check_merge, merged_model, name_base
+    from .checkpoints import make_run_folder
+    from .divergence import refuse_diverged
     from .monitoring import ThroughputCallback, check_trackers
     from .parameters import (
         OptimizerGroups,
@@ -165,13 +193,15 @@ def train_preference(
         select_trainable,
     )
     from .stage_model import load_model, save_whole
-    from .stage_record import peak_rss_gib
-    from .strategy import asked_for, check_strategy, got
+    from .stage_record import log_record, peak_rss_gib
+    from .strategy import asked_for, check_deepspeed, check_strategy, got
 
     started = time.monotonic()
     run = got(config)
     check_strategy(asked_for(), run, name=settings.expect_strategy, processes=settings.expect_processes)
+    check_deepspeed(config)
     check_merge(settings, run.name)
+    make_run_folder(config.output_dir)
     check_trackers(config.report_to)
     try:
         pairs = load_dataset(settings.dataset, settings.dataset_config, split=settings.dataset_split)
@@ -183,9 +213,10 @@ def train_preference(
     config.chat_template_path = None  # a setting of SFTConfig that loading reads; the processor's own template counts
     model, processor = load_model(settings, config)
     # Nothing is cut: TRL would cut image tokens, too. Longer pairs are left out and counted.
-    pairs, left_out = prepare_pairs(pairs, processor, config.max_length)
+    pairs, left_out = prepare_pairs(pairs, processor, config.max_length, settings.max_bad_rows)
     config.max_length = None
     config.remove_unused_columns = False
+    config.logging_nan_inf_filter = False  # it would log a mean of earlier losses, or 0, in place of NaN
     adapters, reference = None, None
     if settings.lora_r:
         adapters = adapter_config(settings, model)
@@ -231,9 +262,10 @@ def train_preference(
         "seed": config.seed,
         "seconds": round(time.monotonic() - started, 1),
         "peak_rss_gib": peak_rss_gib(),
-        "log": [entry for entry in trainer.state.log_history if "loss" in entry],
+        **log_record(trainer.state.log_history),
         **report.record(bit_identical=True),
     }
+    refuse_diverged(trainer, record)
     if settings.lora_merge:
         if trainer.is_world_process_zero():
             save_whole(merged_model(unwrapped, settings, config), processor, config.output_dir)
@@ -255,11 +287,10 @@ def _sources(settings: PreferenceArguments, pairs) -> dict:
     from .mixture import public_name
     from .stage_record import sources_before
 
-    before = sources_before(settings.model)
     return {
         "model": public_name(settings.model),
         "dataset": public_name(settings.dataset),
         "dataset_config": settings.dataset_config,
         "sources": source_counts(pairs) if {"source", "licence"} <= set(pairs.column_names) else None,
-        **({} if before is None else {"sources_before": before}),
+        **sources_before(settings.model),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable
 
 from semihv_hf.errors import SemiHVError
@@ -24,7 +25,10 @@ def run_script(main: Callable[[], None]) -> None:
         main (`Callable[[], None]`): the script.
     """
     try:
-        main()
+        with warnings.catch_warnings():
+            # TRL and PEFT ask by a name that transformers has changed: none of the user's to mend.
+            warnings.filterwarnings("ignore", r"`\w*gradient_checkpointing\w*` is deprecated", FutureWarning)
+            main()
     except SemiHVError as error:
         rank = int(os.environ.get("RANK", "0"))
         if rank:

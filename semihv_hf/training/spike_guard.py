@@ -62,7 +62,8 @@ class SpikeGuard(TrainerCallback):
     Raises [`TrainingSpike`] before the optimizer uses a step's gradients, so that the weights are still good.
 
     A step is refused if a loss or a gradient is NaN or infinite, or if the step's loss exceeds `factor` times the
-    median of the last `window` steps and lies at least `rise` above it. DeepSpeed steps within its own backward pass:
+    median of the last `window` steps and lies at least `rise` above it. (A gradient that a loss scaler of float16 made
+    infinite is the scaler's to mend.) DeepSpeed steps within its own backward pass:
     there the weights are those after the step, so go on from the last checkpoint. In a distributed run all processes
     stop at the same step.
 
@@ -118,7 +119,7 @@ class SpikeGuard(TrainerCallback):
         if module.training and torch.is_grad_enabled() and self._batches:
             self._batches[-1]["sums"] = _loss_sums(output, kwargs)
 
-    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+    def on_pre_optimizer_step(self, args, state, control, model=None, optimizer=None, **kwargs):
         batches, self._batches = self._batches, []
         totals, counts = 0.0, 0.0
         for batch in batches:
@@ -129,7 +130,9 @@ class SpikeGuard(TrainerCallback):
             batch["loss"] = total / count
             totals, counts = totals + total, counts + count
         loss = totals / counts if counts else None
-        reason = self._reason(loss, model)
+        # In float16 a gradient overflows now and then: the scaler skips the step and lowers its scale.
+        scaled = getattr(optimizer, "scaler", None) is not None
+        reason = self._reason(loss, model, scaled)
         if _any_process(reason is not None, args.device):
             self._stop(args, state, batches, loss, reason)
         if loss is not None:
@@ -138,11 +141,11 @@ class SpikeGuard(TrainerCallback):
     def on_train_end(self, args, state, control, **kwargs):
         self.detach()
 
-    def _reason(self, loss: float | None, model) -> str | None:
+    def _reason(self, loss: float | None, model, scaled: bool) -> str | None:
         if loss is not None and not math.isfinite(loss):
             return f"the loss is {loss}"
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-        if gradients and not _finite(gradients):
+        if gradients and not scaled and not _finite(gradients):
             return "a gradient is NaN or infinite"
         if loss is None or len(self._losses) < self.minimum:
             return None

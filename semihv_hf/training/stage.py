@@ -35,13 +35,14 @@ class Stage:
 
     def __init__(self, settings: StageArguments, config, recipe: str | None = None):
         from .adapters import check_merge
-        from .collation import BadRows
+        from .bad_rows import BadRows
+        from .checkpoints import make_run_folder
         from .lora import train_in_float32
         from .mixture import load_evaluation, load_mixture
         from .monitoring import check_trackers
         from .parameters import describe_trainable, frozen_digests, select_trainable
         from .row_images import undecoded
-        from .strategy import asked_for, check_strategy, got
+        from .strategy import asked_for, check_deepspeed, check_strategy, got
 
         self.started = time.monotonic()
         self.settings, self.config, self.recipe = settings, config, recipe
@@ -49,11 +50,13 @@ class Stage:
         asked = asked_for()
         self.got = got(config)
         check_strategy(asked, self.got, **expected)
+        check_deepspeed(config)
         check_merge(settings, self.got.name)
         self.packing, config.packing = config.packing, False
         self.max_length, config.max_length = config.max_length, None
         self.pack_length = self._pack_length() if self.packing else None
         config.remove_unused_columns = False  # the collator reads columns that TRL does not know
+        config.logging_nan_inf_filter = False  # it would log a mean of earlier losses, or 0, in place of NaN
         if settings.streaming and config.max_steps <= 0:
             raise SemiHVError("A streamed dataset has no known end.", "Set max_steps.")
 
@@ -66,6 +69,7 @@ class Stage:
                 "Set both eval_strategy and eval_split (with eval_dataset, if it is another one), or none.",
             )
 
+        make_run_folder(config.output_dir)
         check_trackers(config.report_to)
         dataset, self.shares = load_mixture(settings, config.seed)
         evaluation = load_evaluation(settings)
@@ -99,17 +103,21 @@ class Stage:
             `dict`: the stage record, also written as `stage.json` beside the weights, last of all files.
 
         Raises:
-            `SemiHVError`: if a frozen parameter changed.
+            `SemiHVError`: if a frozen parameter changed, no row could be used, or the run has diverged.
         """
+        from .divergence import refuse_diverged
         from .parameters import changed_parameters
 
         requested = self.config.resume_from_checkpoint or self.settings.resume
         self.trainer.train(resume_from_checkpoint=requested)
+        if not self.settings.streaming and len(self.bad_rows) >= len(self.dataset):
+            raise SemiHVError(f"None of {len(self.dataset)} rows could be used: {self.bad_rows.by_reason()}.")
         changed = changed_parameters(self.model, self.before)
         if changed:
             raise SemiHVError(f"{len(changed)} frozen parameters changed in {self.settings.stage}, e.g. {changed[0]}.")
         self._say(f"all {len(self.before)} frozen tensors are bit-identical to before")
         record = stage_record(self)
+        refuse_diverged(self.trainer, record)
         self._save()
         if self.trainer.is_world_process_zero():
             # Its existence means that the checkpoint is complete.
@@ -130,7 +138,7 @@ class Stage:
 
         from .adapters import adapter_config, name_base
 
-        if self.settings.load_in_4bit and self.config.gradient_checkpointing:
+        if self.settings.load_in_4bit and self.config.activation_checkpointing:
             # peft's own preparation would also turn every frozen 16-bit weight, towers included, into float32.
             self.model.enable_input_require_grads()
         # ZeRO-3 gathers parameters of one dtype at a time.
@@ -195,6 +203,7 @@ class Stage:
         return sampler
 
     def _trainer(self):
+        from .bad_rows import SharedBadRows
         from .compact_head import score_labelled_positions
         from .monitoring import ThroughputCallback
         from .preemption import PreemptionCallback
@@ -212,7 +221,11 @@ class Stage:
             eval_dataset=self.evaluation,
             processing_class=self.processor,
             data_collator=collator,
-            callbacks=[PreemptionCallback(), *([SpikeGuard()] if settings.spike_guard else [])],
+            callbacks=[
+                SharedBadRows(self.bad_rows),
+                PreemptionCallback(),
+                *([SpikeGuard()] if settings.spike_guard else []),
+            ],
             sampler=self.sampler,
             stream=self.stream,
             eval_collator=evaluation,
@@ -262,7 +275,7 @@ class Stage:
 
         config = self.config
         # TRL looks for unused parameters in a vision model unless it is told not to, or checkpoints reentrantly.
-        reentrant = (config.gradient_checkpointing_kwargs or {}).get("use_reentrant")
+        reentrant = (config.activation_checkpointing_kwargs or {}).get("use_reentrant")
         find_unused = config.ddp_find_unused_parameters is not False and not reentrant
         has_images = any(share.images for share in self.shares)
         if not has_images and not text_trains:

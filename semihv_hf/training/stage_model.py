@@ -23,13 +23,14 @@ def load_model(settings: StageArguments, config):
         `tuple`: model and processor.
 
     Raises:
-        `SemiHVError`: if there is no such model, or it is no image-text model.
+        `SemiHVError`: if there is no such model, it is no image-text model, or its weights are not all there.
     """
-    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoConfig, AutoProcessor
 
     import semihv_hf  # noqa: F401  registers the model's Auto classes
 
     from .adapters import four_bit_settings, is_adapter, load_merged
+    from .strict_loading import load_start
 
     load = {"revision": settings.revision, "trust_remote_code": config.trust_remote_code}
     extra = {"dtype": "float32", **(config.model_init_kwargs or {})}
@@ -39,7 +40,7 @@ def load_model(settings: StageArguments, config):
         else:
             if settings.load_in_4bit:
                 extra["quantization_config"] = four_bit_settings(AutoConfig.from_pretrained(settings.model, **load))
-            model = AutoModelForImageTextToText.from_pretrained(settings.model, **load, **extra)
+            model = load_start(settings.model, **load, **extra)
         processor = AutoProcessor.from_pretrained(settings.model, **load)
     except (OSError, ValueError, RuntimeError) as error:
         raise SemiHVError(

@@ -233,3 +233,27 @@ def check_strategy(asked: Strategy | None, run: Strategy, *, name: str | None = 
             "(bf16, fp16).",
             "Leave mixed_precision out of the accelerate file: the recipe decides.",
         )
+
+
+def check_deepspeed(config) -> None:
+    """
+    Compares the settings that a DeepSpeed file and a recipe both have; transformers does so at the first step.
+
+    Args:
+        config (`transformers.TrainingArguments`): the recipe's.
+
+    Raises:
+        `SemiHVError`: one line that names the first difference.
+    """
+    given = {} if config.deepspeed_plugin is None else config.deepspeed_plugin.deepspeed_config
+    for theirs, ours in (
+        ("gradient_accumulation_steps", "gradient_accumulation_steps"),
+        ("gradient_clipping", "max_grad_norm"),
+        ("train_micro_batch_size_per_gpu", "per_device_train_batch_size"),
+    ):
+        value, recipe = given.get(theirs, "auto"), getattr(config, ours)
+        if value != "auto" and float(value) != float(recipe):
+            raise SemiHVError(
+                f"The DeepSpeed settings of the launcher say {theirs} {value}, but the recipe says {ours} {recipe}.",
+                f"Set {theirs}: auto in the accelerate file: the recipe decides.",
+            )

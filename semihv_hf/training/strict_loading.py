@@ -20,6 +20,27 @@ from semihv_hf.errors import SemiHVError, first_line
 _SAMPLED = 65536
 
 
+def load_start(name: str | Path, **load):
+    """
+    The model that a stage starts from, every parameter from its checkpoint: transformers would make the others up.
+
+    Args:
+        name (`str` or `Path`): folder or Hub id.
+        load: keyword arguments of `from_pretrained`.
+
+    Returns:
+        `PreTrainedModel`
+
+    Raises:
+        `SemiHVError`: if the checkpoint lacks a parameter. One that it has too many is named by transformers alone.
+    """
+    from transformers import AutoModelForImageTextToText
+
+    model, report = AutoModelForImageTextToText.from_pretrained(name, output_loading_info=True, **load)
+    _refuse(name, "lacks", report["missing_keys"])
+    return model
+
+
 def load_weights(model: nn.Module, folder: str | Path) -> None:
     """
     Copies every parameter and persistent buffer of a checkpoint into a model of the same architecture.

@@ -8,8 +8,9 @@ after, and its samplers run between decoder layers), and the loss and all gradie
 process, and a data parallel one that looks for unused parameters, need no such row and get none, unless nothing trains
 that reads text: then such a batch would have no gradient at all, which torch takes for an error.
 
-One difference remains between strategies: after a step whose global batch has no image at all, ZeRO's optimizer moves
-the vision modules on by their momentum, while one process and data parallelism leave them where they were.
+In a step whose global batch has no image at all the vision modules have a gradient of zero under ZeRO, and none on one
+process and under data parallelism: that these move on by their momentum, too, is seen to by
+[`~semihv_hf.training.parameters.OptimizerGroups`].
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+
+from .collation import REPORT_KEY
 
 # Sides of the image that are tried, (height, width): models that cut padding away need few tokens for a flat image.
 SIZES = ((64, 64), (32, 32), (16, 128), (128, 16), (8, 224), (224, 8))
@@ -80,16 +83,24 @@ class TextOnlyCollator:
         batch = self.collator(examples)
         if any(batch.get(key) is not None for key in PIXELS):
             return batch
-        return mask_companion(self.collator([*examples, self.companion()]), self.image_token_id)
+        report = batch.get(REPORT_KEY)
+        batch = mask_companion(self.collator([*examples, self.companion()]), self.image_token_id)
+        if report is not None:
+            # The row that is added is none of the data's: it counts among the computed tokens alone.
+            report.computed_tokens = batch["input_ids"].numel()
+            batch[REPORT_KEY] = report
+        return batch
 
     def companion(self) -> dict[str, Any]:
-        """The row that is added: a black image and nothing said about it."""
+        """The row that is added: a black image and next to nothing said about it."""
         from PIL import Image
 
-        content = [{"type": "image", "text": None}, {"type": "text", "text": "."}]
+        said = {"type": "text", "text": "."}
+        question = {"role": "user", "content": [{"type": "image", "text": None}, said]}
         return {
             "id": "",
-            "messages": [{"role": "user", "content": content}],
+            # Rows without an answer would be left out.
+            "messages": [question, {"role": "assistant", "content": [said]}],
             "images": [Image.new("RGB", self.size[::-1])],
             "facts": [],
         }

@@ -5,7 +5,7 @@ image; its name is the SHA-256 of the pixels that the towers would see, of all t
 and its size are told apart by content. Files lie in a folder named after the fingerprint of the towers' weights, so
 that features of other weights are never met.
 
-At the size of the 8B model an image takes 106 MB in bfloat16 (9,216 tokens of the ConvNeXt tower make up most of it),
+At the size of the 8B model an image takes 106 MiB in bfloat16 (9,216 tokens of the ConvNeXt tower make up most of it),
 or 23 MB where the connector is frozen, too, since then its outputs are kept instead. Reading that from a fast disk
 takes as long as an H100 needs to compute it: the cache pays on CPUs and small GPUs.
 

@@ -12,9 +12,11 @@ from semihv_hf.errors import SemiHVError
 from semihv_hf.models.pmc_cambrian.sva_pmc_cambrian import VisionContext
 
 from .alignment import AlignmentObjective, FactVocabulary
+from .bad_rows import BadRows
 from .checkpoint_trainer import CheckpointMixin
-from .collation import REPORT_KEY, BadRows, take_report
+from .collation import REPORT_KEY, take_report
 from .evaluation_loss import TokenWeightedEvaluation
+from .monitoring import ThroughputCallback
 from .parameters import OptimizerGroups
 from .sampling import GlobalBatchSampler, said_by_worker, train_dataloader
 from .spike_guard import ROW_IDS, SpikeGuard
@@ -59,7 +61,7 @@ class StageTrainer(CheckpointMixin, TokenWeightedEvaluation, OptimizerGroups, SF
         bad_rows ([`BadRows`], *optional*): counts rows that batches leave out, and stops at its limit.
 
     Attributes:
-        bad_rows ([`BadRows`]): rows that this process left out so far, with reasons.
+        bad_rows ([`BadRows`]): rows left out so far, with reasons; those of other processes since the last step aside.
     """
 
     def __init__(
@@ -98,6 +100,16 @@ class StageTrainer(CheckpointMixin, TokenWeightedEvaluation, OptimizerGroups, SF
             return super().get_train_dataloader()
         return train_dataloader(self, self.train_dataset, self.sampler, self.data_collator)
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            # transformers begins the next window with this minus itself, which for NaN is no zero.
+            self._tr_loss.zero_()
+        # TRL counts the padding of packs in (and one token for a pack of a model with three-dimensional positions):
+        # `num_tokens` is the monitoring's, which counts what tokens_per_second counts, or absent.
+        for metrics in self._metrics.values():
+            metrics.pop("num_tokens", None)
+        super().log(logs, start_time)
+
     def _run_epoch(self, *args, **kwargs):
         if self.stream is not None:
             resumes = kwargs["resume_from_checkpoint"] is not None and kwargs["epoch"] == kwargs["epochs_trained"]
@@ -109,8 +121,11 @@ class StageTrainer(CheckpointMixin, TokenWeightedEvaluation, OptimizerGroups, SF
         report = take_report(inputs)
         if report is not None and self.model.training:
             self.bad_rows.add(report.left_out)
-            if any(isinstance(callback, SpikeGuard) for callback in self.callback_handler.callbacks):
-                inputs[ROW_IDS] = report.row_ids
+            for callback in self.callback_handler.callbacks:
+                if isinstance(callback, SpikeGuard):
+                    inputs[ROW_IDS] = report.row_ids
+                elif isinstance(callback, ThroughputCallback):
+                    callback.tell(report)
         targets = inputs.pop("alignment_targets", None)
         # Without a single known fact there is nothing to align, such as in a batch of text.
         idle = self.objective is None or targets is None or not (targets != -100).any()

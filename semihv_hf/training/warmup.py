@@ -8,12 +8,15 @@ happens once.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
+
+from semihv_hf.errors import SemiHVError
 
 from .alignment import AlignmentObjective, FactVocabulary, embed_values
 from .augment import random_affine, random_intensity
@@ -150,6 +153,10 @@ def warm_up(model, processor, images: list, facts: list, groups: list[str], args
         optimizer.step()
         schedule.step()
         recent.append((float(loss.detach()), accuracy))
+        if not math.isfinite(recent[-1][0]):
+            raise SemiHVError(
+                f"The loss of the warm-up is {recent[-1][0]} in step {step}.", "Lower its learning rate."
+            )
         if step % 10 == 0 or step == args.steps:
             log.append(_log_entry(step, recent, schedule, groups, time.monotonic() - started))
             recent = []

@@ -1,10 +1,14 @@
 """Settings that contradict each other, or that no one knows, are refused in one line."""
 
+import warnings
+from pathlib import Path
+
 import pytest
-from trl import SFTConfig
+from trl import DPOConfig, SFTConfig
 
 from semihv_hf.errors import SemiHVError
-from semihv_hf.training.arguments import StageArguments, check_option_keys
+from semihv_hf.training.arguments import StageArguments, check_option_keys, read_settings
+from semihv_hf.training.preference import PreferenceArguments
 
 BASE = {"model": "m", "stage": "s", "title": "S", "dataset": "d", "trainable": [".*"]}
 
@@ -15,6 +19,8 @@ def test_mappings_come_from_yaml_or_as_json():
         **BASE | {"dataset": None}, learning_rates='{"a.*": 1e-3}', mixture=[entry, {"dataset": "b"}]
     )
     assert settings.learning_rates == {"a.*": 1e-3}
+    # YAML takes 1e-3, without a point, for a text.
+    assert StageArguments(**BASE, learning_rates={"a.*": "1e-3"}).learning_rates == {"a.*": 1e-3}
     assert settings.mixture == [{"dataset": "a", "weight": 2}, {"dataset": "b"}]
 
 
@@ -30,6 +36,10 @@ def test_mappings_come_from_yaml_or_as_json():
         ({"load_in_4bit": True}, "without lora_r"),
         ({"learning_rates": "{"}, "learning_rates is no JSON"),
         ({"learning_rates": "[1]"}, "must hold `key: value`"),
+        ({"learning_rates": {"(": 1e-4}}, r"learning_rates: '\(': 0.0001 is no regular expression"),
+        ({"learning_rates": {"a": "fast"}}, "learning_rates: 'a': 'fast' is no regular expression with its rate"),
+        ({"learning_rates": {"a": None}}, "'a': None"),
+        ({"learning_rates": {"a": -1}}, "the rate of 'a' is -1"),
         ({"sampling": "sorted"}, "sampling is 'sorted'. Choose one of length, trainer"),
         ({"long_rows": "cut"}, "long_rows is 'cut'"),
         ({"mixture_stop": "never"}, "mixture_stop is 'never'"),
@@ -49,3 +59,38 @@ def test_an_unknown_option_is_named_with_the_nearest():
 def test_no_setting_is_both_ours_and_trls():
     ours, theirs = set(StageArguments.__dataclass_fields__), set(SFTConfig.__dataclass_fields__)
     assert len(ours) > 20 and not ours & theirs
+
+
+SMOKE = sorted((Path(__file__).parents[2] / "recipes").glob("[sp]*/smoke.yaml"))
+
+
+@pytest.mark.parametrize("recipe", SMOKE, ids=lambda path: path.parent.name)
+def test_no_recipe_sets_what_transformers_has_renamed(recipe):
+    assert len(SMOKE) == 4
+    kinds = (PreferenceArguments, DPOConfig) if recipe.parent.name == "preference" else (StageArguments, SFTConfig)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        assert read_settings(["--config", str(recipe)], *kinds)[1].activation_checkpointing is False
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "expected"),
+    [
+        ("", [], True),  # TRL's default
+        ("gradient_checkpointing: false", [], False),
+        ("activation_checkpointing: true", ["--gradient_checkpointing", "false"], False),
+        ("activation_checkpointing: true", ["--no-gradient-checkpointing"], False),
+        ("activation_checkpointing: false", ["--gradient-checkpointing=true"], True),
+        ("gradient_checkpointing: false", ["--activation_checkpointing"], True),
+    ],
+)
+def test_the_old_name_of_a_setting_overrides_the_new_one_and_nothing_warns(recipe, options, expected, tmp_path):
+    options = ["--model", "m", "--stage", "s", "--title", "t", "--dataset", "d", "--trainable", ".*", *options]
+    (tmp_path / "recipe.yaml").write_text(f"use_cpu: true\nbf16: false\noutput_dir: {tmp_path}\n{recipe}\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        config = read_settings(["--config", str(tmp_path / "recipe.yaml"), *options], StageArguments, SFTConfig)[1]
+    assert config.activation_checkpointing is config.gradient_checkpointing is expected
+    (tmp_path / "recipe.yaml").write_text("gradient_checkpointing: false\nactivation_checkpointing: true\n")
+    with pytest.raises(SemiHVError, match="are both set. Leave gradient_checkpointing, the old name, out"):
+        read_settings(["--config", str(tmp_path / "recipe.yaml"), *options], StageArguments, SFTConfig)

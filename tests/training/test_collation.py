@@ -11,8 +11,7 @@ from torch.utils.data import DataLoader
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from semihv_hf.errors import SemiHVError
-from semihv_hf.training.collation import BadRows, VisionCollator, take_report, token_counts
-from semihv_hf.training.lengths import RowFailure
+from semihv_hf.training.collation import VisionCollator, take_report, token_counts
 from semihv_hf.training.row_images import undecoded
 
 BROKEN = {"bytes": b"\x89PNG\r\n\x1a\nthis goes no further", "path": None}
@@ -75,17 +74,22 @@ def test_a_row_that_cannot_be_used_is_left_out_and_counted(processor, picture):
         row("x", images=[picture(9, 9)], id="no place"),
         row("Is this an axial MRI? " * 300, id="long"),
         row("image", "x", images=[None], id="nothing"),
+        {"id": "silent", "messages": row("x")["messages"][:1], "images": []},
+        {"id": "null", "messages": None, "images": []},
     ]
     collator = VisionCollator(processor, max_length=400, report=True)
-    batch = collator([rows[0], bad[0], rows[1], bad[1], bad[2], rows[2], bad[3]])
+    batch = collator([rows[0], bad[0], rows[1], bad[1], bad[2], rows[2], *bad[3:]])
     report = take_report(batch)
     same(batch, VisionCollator(processor)([rows[0], rows[1], rows[2]]))
+    # Where all of a row is learnt, an answer is not missed.
+    assert len(VisionCollator(processor, assistant_only_loss=False)([rows[0], bad[4]])["input_ids"]) == 2
     assert report.row_ids == ["one", "text", "two"] and report.images == 3 and report.places == [0, 2, 5]
-    assert {failure.id for failure in report.left_out} == {"broken", "no place", "nothing", "long"}
-    assert "longer than max_length (400)" in {f.id: f.reason for f in report.left_out}["long"]
+    reasons = {failure.id: failure.reason for failure in report.left_out}
+    assert reasons.keys() == {"broken", "no place", "nothing", "long", "silent", "null"}
+    assert "longer than max_length (400)" in reasons["long"] and "the assistant says nothing" in reasons["silent"]
     assert (report.real_tokens, report.computed_tokens) == token_counts(batch)
     assert take_report(batch) is None
-    assert sorted(collator.bad_rows.reasons) == ["broken", "long", "no place", "nothing"]
+    assert sorted(collator.bad_rows.reasons) == sorted(reasons)
     with pytest.raises(SemiHVError, match=r"2 rows cannot be used, more than max_bad_rows \(1\): last row no place"):
         VisionCollator(processor, max_bad_rows=1)([bad[0], rows[0], bad[1]])
 
@@ -167,25 +171,3 @@ def test_what_can_never_work_is_one_clear_error(llava):
     processor.tokenizer.pad_token = None
     with pytest.raises(SemiHVError, match="no pad token"):
         VisionCollator(processor)
-
-
-def test_a_row_counts_once_however_often_it_comes():
-    bad = BadRows(limit=2)
-    for _ in range(3):
-        bad.add([RowFailure("a", "OSError: truncated"), RowFailure("b", "ValueError: x")])
-    assert len(bad) == 2 and bad.by_reason() == {"OSError": 1, "ValueError": 1}
-    with pytest.raises(SemiHVError, match="3 rows cannot be used"):
-        bad.add([RowFailure("c", "OSError: truncated")])
-
-
-def test_rows_that_are_only_too_long_have_a_count_of_their_own():
-    long, broken = RowFailure("Long one", "9 tokens", too_long=True), RowFailure("b", "no image")
-    dropped = BadRows(0, "drop")
-    dropped.add([long, long])
-    assert len(dropped) == 0 and list(dropped.too_long) == ["Long one"]
-    with pytest.raises(SemiHVError, match="1 rows cannot be used"):
-        dropped.add([broken])
-    with pytest.raises(SemiHVError, match="Long one: 9 tokens. Raise max_length"):
-        BadRows(9, "refuse").add([broken, long])
-    with pytest.raises(SemiHVError, match="1 rows cannot be used"):
-        BadRows(0).add([long])

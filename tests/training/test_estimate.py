@@ -232,7 +232,7 @@ def test_plans_that_mean_nothing_are_refused():
         "gradient_accumulation_steps": 1,
         "max_steps": -1,
         "num_train_epochs": 2,
-        "gradient_checkpointing": True,
+        "activation_checkpointing": True,
         "bf16": True,
         "max_length": 100,
     }

@@ -1,11 +1,20 @@
 """Choosing, counting and grouping parameters, and proving that the others did not change."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from semihv_hf.errors import SemiHVError
-from semihv_hf.training.parameters import changed_parameters, frozen_digests, optimizer_groups, select_trainable
+from semihv_hf.training.parameters import (
+    changed_parameters,
+    frozen_digests,
+    group_names,
+    move_idle,
+    optimizer_groups,
+    select_trainable,
+)
 
 
 @pytest.fixture
@@ -58,8 +67,8 @@ def test_optimizer_groups_hold_every_parameter_once(model):
     groups = optimizer_groups(model, 1e-3, {r"tower\..*": 1e-4}, weight_decay=0.1)
     sizes = {group["group_name"]: (group["lr"], group["weight_decay"], len(group["params"])) for group in groups}
     assert sizes == {
-        r"tower\..*": (1e-4, 0.1, 1),
-        r"tower\..* (no decay)": (1e-4, 0.0, 1),
+        "tower": (1e-4, 0.1, 1),
+        "tower (no decay)": (1e-4, 0.0, 1),
         "connector": (1e-3, 0.1, 1),
         "connector (no decay)": (1e-3, 0.0, 1),
         "text (no decay)": (1e-3, 0.0, 2),
@@ -70,3 +79,34 @@ def test_a_rate_for_nothing_is_an_error(model):
     select_trainable(model, [r"tower\..*"])
     with pytest.raises(SemiHVError, match="connector"):
         optimizer_groups(model, 1e-3, {r"connector\..*": 1e-4}, weight_decay=0.0)
+
+
+def test_groups_have_readable_names_and_each_another_one():
+    patterns = {
+        r"model\.connector\.(layers|query).*": "connector.layers-query",
+        r".*(connector|vision_samplers)\..*": "connector-vision_samplers",
+        r"model\.language_model\.layers\.\d+\.self_attn\..*": "language_model.layers.self_attn",
+        r"model\.connector\..*": "connector_2",
+        "model.connector.*": "connector_3",
+        r"^(?:tower|text)[0-9]{1,2}\.\w+$": "tower-text",
+        ".*": "all",
+        ".+": "all_2",
+    }
+    assert group_names(patterns, {"connector"}) == patterns
+
+
+def test_what_has_no_gradient_in_a_step_moves_on_as_it_does_where_the_model_is_sharded(model):
+    """torch would skip it; ZeRO and FSDP give it a gradient of zero."""
+    twin = copy.deepcopy(model)
+    optimizers = [torch.optim.AdamW(each.parameters(), lr=0.1, weight_decay=0.1) for each in (model, twin)]
+    optimizers[0].register_step_pre_hook(move_idle)
+    for step in range(3):
+        for each, optimizer in zip((model, twin), optimizers):
+            optimizer.zero_grad(set_to_none=each is model)
+            names = ["connector.weight"] if step == 1 else ["connector.weight", "tower.weight"]
+            sum((step + 1) * each.get_parameter(name).pow(3).sum() for name in names).backward()
+            optimizer.step()
+    ours, theirs = model.state_dict(), twin.state_dict()
+    assert all(ours[name].equal(theirs[name]) for name in ours)
+    # What never had a gradient has no momentum, and stays.
+    assert "norm.weight" in ours and model.norm.weight.grad is None

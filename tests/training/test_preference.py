@@ -151,13 +151,20 @@ def test_pairs_are_brought_to_messages_and_bad_ones_are_counted(processor):
         {**rows[0], "rejected": f" {rows[0]['chosen']} "},
         {**rows[0], "prompt": "Is this? " * 400},
     ]
-    prepared, left_out = prepare_pairs(as_dataset(rows), processor, max_length=400)
-    assert left_out == {"empty": 1, "equal answers": 1, "too long": 1} and len(prepared) == 4
+    noise = io.BytesIO()
+    PILImage.effect_noise((60, 40), 50).save(noise, "PNG")
+    # The header of the second is whole.
+    for data in (b"no image", noise.getvalue()[: noise.tell() // 2]):
+        rows.append({**rows[0], "images": [{"bytes": data, "path": None}]})
+    prepared, left_out = prepare_pairs(as_dataset(rows), processor, max_length=400, max_bad_rows=2)
+    assert left_out == {"empty": 1, "equal answers": 1, "too long": 1, "refused": 2} and len(prepared) == 4
+    with pytest.raises(SemiHVError, match=r"2 rows cannot be used, more than max_bad_rows \(1\): last row 8: "):
+        prepare_pairs(as_dataset(rows), processor, max_bad_rows=1)
     assert prepared[0]["prompt"] == [{"role": "user", "content": "Is this an axial MRI?"}]
     assert prepared[1]["chosen"] == [{"role": "assistant", "content": "No."}]
     assert [len(row["images"]) for row in prepared] == [1, 1, 0, 1]
     # Without a limit the long pair stays.
-    assert len(prepare_pairs(as_dataset(rows), processor)[0]) == 5
+    assert len(prepare_pairs(as_dataset(rows), processor, max_bad_rows=2)[0]) == 5
 
 
 def test_structured_messages_become_plain_text(processor):

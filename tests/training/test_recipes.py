@@ -68,7 +68,7 @@ def test_recipe_has_known_keys_and_states_what_it_takes(recipe):
     assert "# Optimisation" in text and "# Run" in text and "@" not in text
     if recipe in LARGE:
         assert stage.plan["architecture"] == "pmc-cambrian-8b" and stage.plan["gpu"] in GPUS
-        assert settings["bf16"] is True and settings["gradient_checkpointing"] is True
+        assert settings["bf16"] is True and settings["activation_checkpointing"] is True
         assert "(estimated)" in text
 
 

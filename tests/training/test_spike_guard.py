@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from accelerate.optimizer import AcceleratedOptimizer
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
 from semihv_hf.training.spike_guard import RowIdCollator, SpikeGuard, TrainingSpike
@@ -135,6 +136,17 @@ def test_rows_without_a_name_and_numbers_as_names(trainer):
     run.model.register_forward_pre_hook(Poison(300), with_kwargs=True)
     with pytest.raises(TrainingSpike, match="rows 4, 5"):
         run.train()
+
+
+def test_a_gradient_that_a_loss_scale_made_infinite_is_the_scalers_to_mend(trainer):
+    run = trainer(SpikeGuard(), Rows(2))
+    optimizer = torch.optim.SGD(run.model.parameters(), lr=0.1)
+    for parameter in run.model.parameters():
+        parameter.grad = torch.full_like(parameter, float("inf"))
+    with pytest.raises(TrainingSpike, match="a gradient is NaN or infinite"):
+        SpikeGuard().on_pre_optimizer_step(run.args, run.state, run.control, run.model, optimizer)
+    scaled = AcceleratedOptimizer(optimizer, scaler=torch.amp.GradScaler("cpu"))
+    SpikeGuard().on_pre_optimizer_step(run.args, run.state, run.control, run.model, scaled)
 
 
 SCRIPT = """

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from datasets import Dataset
 from numbered_rows import write_rows
 from tiny_families import make
 from trl import SFTConfig
@@ -11,8 +12,9 @@ from trl import SFTConfig
 from semihv_hf.errors import SemiHVError
 from semihv_hf.training.adapters import decoder_pattern, load_merged
 from semihv_hf.training.arguments import StageArguments
+from semihv_hf.training.divergence import refuse_diverged
 from semihv_hf.training.stage import Stage, load_model
-from semihv_hf.training.stage_record import left_out
+from semihv_hf.training.stage_record import left_out, stage_record
 
 CONNECTORS = {
     "llava": r"model\.multi_modal_projector\..*",
@@ -57,7 +59,7 @@ def settings(model, data, **changes):
 def config(out, **changes):
     base = {
         "bf16": False,
-        "gradient_checkpointing": False,
+        "activation_checkpointing": False,
         "use_cpu": True,
         "report_to": "none",
         "save_strategy": "no",
@@ -174,3 +176,52 @@ def test_long_rows_are_counted_or_refused_and_the_objective_is_ours_alone(checkp
         Stage(settings(model, data, long_rows="refuse", **trained), config(tmp_path, max_length=60))
     with pytest.raises(SemiHVError, match="a llava model has no connector with cells"):
         Stage(settings(model, data, alignment_weight=0.5, alignment_groups=["modality"], **trained), config(tmp_path))
+
+
+def test_a_diverged_run_ends_with_one_line_its_log_and_no_weights(checkpoint, data, tmp_path):
+    started = settings(checkpoint("llava"), data, trainable=[CONNECTORS["llava"]], spike_guard=False, monitoring=True)
+    saving = {"save_strategy": "steps", "save_steps": 1, "max_steps": 3}
+    stage = Stage(started, config(tmp_path, learning_rate=1e30, **saving))
+    with pytest.raises(
+        SemiHVError, match=r"has diverged: \d+ trained tensors .* without a number is step 2\."
+    ) as caught:
+        stage.train()
+    assert f"go on with `resume: {tmp_path / 'checkpoint-1'}`" in str(caught.value)
+    assert not (tmp_path / "stage.json").exists() and not (tmp_path / "model.safetensors").exists()
+    record = strict(tmp_path / "diverged.json")
+    assert record["log"][0]["loss"] > 0 and [entry["loss"] for entry in record["log"][1:]] == [None, None]
+    assert record["log_not_finite"]["loss"] == {"first_step": 2, "entries": 2}
+    assert strict(tmp_path / "checkpoint-3" / "trainer_state.json")["log_history"][-1]["loss"] is None
+    # A step that was skipped leaves sound weights: the run goes on to its end, and says what is missing.
+    stage = Stage(started, config(tmp_path / "sound", max_steps=1))
+    stage.trainer.state.log_history = [{"loss": 1.0, "grad_norm": float("inf"), "step": 1}]
+    record = stage_record(stage)
+    refuse_diverged(stage.trainer, record)
+    assert record["log"] == [{"loss": 1.0, "grad_norm": None, "step": 1}]
+    assert record["log_not_finite"] == {"grad_norm": {"first_step": 1, "entries": 1}}
+    # DeepSpeed takes no step whose gradient is infinite: the weights are finite, and of no use.
+    stage.trainer.state.log_history.append({"loss": float("nan"), "step": 2})
+    with pytest.raises(SemiHVError, match="the last loss is no number; first in the log without a number is step 1"):
+        refuse_diverged(stage.trainer, stage_record(stage))
+
+
+def test_a_run_that_could_use_no_row_is_no_success(checkpoint, data, tmp_path):
+    rows = Dataset.from_parquet(str(data / "train.parquet"))
+    (tmp_path / "asked").mkdir()
+    rows.map(lambda row: {"messages": row["messages"][:1]}).to_parquet(tmp_path / "asked" / "train.parquet")
+    unanswered = settings(
+        checkpoint("llava"), tmp_path / "asked", trainable=[r"model\.language_model\..*"], max_bad_rows=8
+    )
+    stage = Stage(unanswered, config(tmp_path / "out"))
+    with pytest.raises(SemiHVError, match="None of 8 rows could be used: {'no token to train on': 8}"):
+        stage.train()
+    assert not (tmp_path / "out" / "stage.json").exists()
+
+
+def strict(path):
+    """JSON that other readers than Python's take, too."""
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    return json.loads(path.read_text(), parse_constant=refuse)

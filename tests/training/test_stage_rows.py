@@ -42,7 +42,7 @@ def llava(tmp_path_factory):
 
 def make(llava, data, out, trainer: dict, **settings) -> Stage:
     given = {"model": str(llava), "stage": "2_test", "title": "Test", "dataset": str(data), "trainable": [CONNECTOR]}
-    base = {"bf16": False, "gradient_checkpointing": False, "use_cpu": True, "report_to": "none", "max_steps": 2}
+    base = {"bf16": False, "activation_checkpointing": False, "use_cpu": True, "report_to": "none", "max_steps": 2}
     base |= {"per_device_train_batch_size": 1, "assistant_only_loss": True, "max_length": 512, "disable_tqdm": True}
     base |= {"save_strategy": "no", "logging_steps": 1, "learning_rate": 1e-3}
     config = SFTConfig(output_dir=str(out), **base | trainer)
@@ -126,6 +126,35 @@ def test_the_loss_of_an_evaluation_is_the_mean_over_its_tokens(llava, other, tmp
     stage.trainer.eval_collator.max_length = 4
     with pytest.raises(SemiHVError, match="no token with a label; 10 of them"):
         stage.trainer.evaluate()
+
+
+def test_tokens_are_those_of_rows_and_a_resumed_run_counts_on(llava, data, tmp_path):
+    trainer = {"packing": True, "max_length": 150, "pad_to_multiple_of": 64, "logging_steps": 2, "max_steps": 4}
+    trainer |= {"save_strategy": "steps", "save_steps": 3, "eval_strategy": "steps", "eval_steps": 4}
+    whole = make(llava, data, tmp_path / "whole", trainer, monitoring=True, eval_split="train")
+    reports = [take_report(batch) for batch in whole.trainer.get_train_dataloader()]
+    reports = (reports * 4)[:4] if len(reports) < 4 else reports[:4]
+    assert any(report.computed_tokens > report.real_tokens for report in reports)
+    record = whole.train()
+    first, last = record["log"]
+    assert first["num_tokens"] == sum(report.real_tokens for report in reports[:2])
+    computed = sum(report.computed_tokens for report in reports[:2])
+    assert first["real_token_share"] == pytest.approx(first["num_tokens"] / computed)
+    assert not [key for entry in record["evaluations"] for key in entry if "num_tokens" in key]
+    # The last two steps lie in two runs.
+    resumed = make(
+        llava,
+        data,
+        tmp_path / "more",
+        trainer,
+        monitoring=True,
+        eval_split="train",
+        resume=str(tmp_path / "whole/checkpoint-3"),
+    )
+    again = resumed.train()["log"][-1]
+    assert {key: again[key] for key in ("num_tokens", "real_token_share")} == {
+        key: last[key] for key in ("num_tokens", "real_token_share")
+    }
 
 
 def test_an_evaluation_needs_rows_and_a_time(llava, data, tmp_path):

@@ -62,6 +62,14 @@ def test_a_batch_with_an_image_is_left_alone(family, picture):
     assert expected.keys() == batch.keys() and torch.equal(expected["input_ids"], batch["input_ids"])
 
 
+def test_the_added_row_is_counted_among_computed_tokens_alone(family):
+    plain, guarded = collators(family, report=True)
+    alone, batch = plain(TEXT), guarded(TEXT)
+    expected, report = alone["report"], batch["report"]
+    assert (report.real_tokens, report.row_ids, report.images) == (expected.real_tokens, expected.row_ids, 0)
+    assert report.computed_tokens == batch["input_ids"].numel() > alone["input_ids"].numel()
+
+
 def test_batches_whose_images_all_fail_get_one_too(family):
     guarded = collators(family)[1]
     broken = row("image", "And this?", images=[{"bytes": b"no image", "path": None}], id="broken")

@@ -19,6 +19,8 @@ EVALUATION = (
     "train",
     "--per_device_eval_batch_size",
     5,
+    "--max_bad_rows",
+    2,
 )
 STRATEGIES = {
     "ddp": (torchrun(), {}),
@@ -30,7 +32,7 @@ STRATEGIES = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, tiny_text_model, picture):
     folder = tmp_path_factory.mktemp("two-processes")
-    write_inputs(folder, tiny_text_model, picture)
+    write_inputs(folder, tiny_text_model, picture, harder=True)
     return folder
 
 
@@ -48,6 +50,28 @@ def tensors(folder):
     from safetensors.torch import load_file
 
     return load_file(folder / "model.safetensors")
+
+
+def test_the_processes_do_meet_rows_of_different_kinds(folder):
+    """What the other tests rest on: images on one process, on both, on none, and a damaged row that both meet."""
+    from datasets import Dataset
+    from transformers import AutoProcessor
+
+    from semihv_hf.training.lengths import measure_rows
+    from semihv_hf.training.row_images import undecoded
+    from semihv_hf.training.sampling import LengthGroupedSampler
+
+    rows = undecoded(Dataset.from_parquet(str(folder / "data" / "train.parquet")))
+    lengths = measure_rows(rows, AutoProcessor.from_pretrained(folder / "model")).lengths
+    pictured = [bool(images) for images in rows["images"]]
+    processes = [LengthGroupedSampler(lengths, 4, seed=3, world_size=2, rank=rank) for rank in (0, 1)]
+    met, kinds = [set(), set()], set()
+    for epoch in range(4):
+        for step in processes[0].steps(epoch):
+            kinds.add(tuple(any(pictured[row] for row in micro) for micro in step))
+            for rank, micro in enumerate(step):
+                met[rank] |= {row for row in micro if row in (22, 23)}
+    assert kinds == {(True, False), (True, True), (False, False)} and met == [{22}, {22, 23}]
 
 
 def test_frozen_groups_are_bit_identical_and_all_trained_ones_changed(folder, alone):
@@ -69,6 +93,7 @@ def test_the_curve_is_that_of_one_process_and_the_checkpoint_loads(strategy, fol
     options += ("--save_strategy", "steps", "--save_steps", 10)
     record, out = launch(folder, strategy, launcher, *options, **environment)
     assert record["strategy"] == {"name": strategy, "processes": 2}
+    assert record["left_out"] == alone[0]["left_out"] and record["left_out"]["refused"] == 2
     assert losses(record) == pytest.approx(losses(alone[0]), abs=1e-3)
     assert evaluations(record) == pytest.approx(evaluations(alone[0]), abs=1e-3)
     assert {entry["eval_tokens"] for entry in record["evaluations"]} == {alone[0]["evaluations"][0]["eval_tokens"]}
@@ -113,6 +138,11 @@ FILES = {
         "distributed_type: FSDP\nfsdp_config: {fsdp_version: 2}\nnum_machines: 1\nuse_cpu: true\n",
         "asks for fsdp2 on 2 processes, but the run got ddp",
     ),
+    "accumulation": (
+        "distributed_type: DEEPSPEED\ndeepspeed_config: {zero_stage: 2, gradient_accumulation_steps: 4}\n"
+        "num_machines: 1\nuse_cpu: false\n",
+        "say gradient_accumulation_steps 4, but the recipe says gradient_accumulation_steps 1",
+    ),
     "precision": (
         'distributed_type: "NO"\nmixed_precision: bf16\nnum_machines: 1\nuse_cpu: true\n',
         "says mixed_precision bf16, but the recipe says no",
@@ -125,7 +155,7 @@ def test_an_accelerate_file_that_got_something_else_stops_with_one_line(kind, tm
     content, message = FILES[kind]
     (tmp_path / "file.yaml").write_text(f"compute_environment: LOCAL_MACHINE\n{content}")
     (tmp_path / "recipe.yaml").write_text(RECIPE)
-    processes = 1 if kind == "precision" else 2
+    processes = 1 if kind in ("precision", "accumulation") else 2
     launcher = accelerate(str(tmp_path / "file.yaml"), processes)
     done = launch(tmp_path, "out", launcher, "--max_steps", 1, check=False, timeout=600)
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

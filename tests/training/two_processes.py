@@ -1,5 +1,6 @@
 """A tiny PMC-Cambrian and a mixed dataset on disk, and runs of recipes/sft.py on them in processes of their own."""
 
+import io
 import json
 import os
 import subprocess
@@ -20,7 +21,7 @@ learning_rates: {"model\\\\.connector\\\\..*": 2.0e-3}
 assistant_only_loss: true
 max_length: 512
 bf16: false
-gradient_checkpointing: false
+activation_checkpointing: false
 learning_rate: 1.0e-3
 logging_steps: 1
 lr_scheduler_type: constant
@@ -32,8 +33,9 @@ use_cpu: true
 """
 
 
-def write_inputs(folder: Path, text_model: Path, picture) -> None:
-    """`model`, `data` (every other row text only) and `recipe.yaml` in a folder."""
+def write_inputs(folder: Path, text_model: Path, picture, harder: bool = False) -> None:
+    """`model`, `data` (every other row text only) and `recipe.yaml` in a folder. If it is to be `harder`, one global
+    batch of four has no image, and those of two rows do not decode: of two processes both meet the first of these."""
     from datasets import Dataset, Features, Image, List, Value
 
     from semihv_hf.data.messages import message
@@ -47,11 +49,15 @@ def write_inputs(folder: Path, text_model: Path, picture) -> None:
     from semihv_hf.training.lengths import row_lengths
 
     # Sorted by length, every global batch of four has two rows with images, then two of text: one kind a process.
-    # A step without any image would differ by strategy: the optimizer of ZeRO moves vision modules on by momentum.
     rows = []
     for number in range(24):
         block, place = divmod(number, 4)
         images = [picture(40 + 3 * number, 60, seed=number)] if place < 2 else []
+        if harder and block == 3:
+            images = []
+        if harder and number in (22, 23):
+            images = [{"bytes": cut(picture(40, 60)), "path": None}]  # its header is whole
+            place = {22: 1, 23: 3}[number]  # the first is as long as the row before, and comes before or after it
         answer = message("assistant", "Yes." if number % 3 else "No, it is not.")
         row = {"messages": [message("user", "Is it so?", len(images)), answer], "images": images}
         filler = "z" * (100 + 20 * block - 4 * place - row_lengths([row], processor)[0])
@@ -65,6 +71,13 @@ def write_inputs(folder: Path, text_model: Path, picture) -> None:
     (folder / "data").mkdir()
     Dataset.from_list(rows, features=features).to_parquet(folder / "data" / "train.parquet")
     (folder / "recipe.yaml").write_text(RECIPE)
+
+
+def cut(image) -> bytes:
+    """The first half of a file."""
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    return data.getvalue()[: len(data.getvalue()) // 2]
 
 
 def command(folder: Path, name: str, launcher: list[str], *options) -> list[str]:
