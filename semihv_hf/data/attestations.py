@@ -19,11 +19,11 @@ Its full text goes into the manifest of whatever was made with it.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import SemiHVError
+from ..errors import SemiHVError, first_line
 
 # The words of a statement for the terms of the registry.
 GATES = {"send": "send", "write": "use", "publish": "redistribute", "publish_derived": "share_derived"}
@@ -99,7 +99,7 @@ def read_attestation(path: str | Path, *, today: date | None = None) -> Attestat
         text = path.read_text(encoding="utf-8")
         content = safe_yaml(text)  # JSON is YAML
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SemiHVError(f"The statement {path.name} cannot be read: {error}") from error
+        raise SemiHVError(f"The statement {path.name} cannot be read: {first_line(error)}.") from error
     if not isinstance(content, Mapping):
         raise _wrong(path, "is no mapping of fields")
     signer, organisation = (_text(content, name, path) for name in ("signed_by", "organisation"))
@@ -120,7 +120,7 @@ def _grants(entry: Any, path: Path) -> list[tuple[str, str, str | None]]:
     if len(_text(entry, "statement", path)) < _SHORTEST:
         raise _wrong(path, f"says too little about {source}: `statement` has fewer than {_SHORTEST} characters")
     gates = entry.get("gates")
-    if not isinstance(gates, list) or not gates or not set(gates) <= set(GATES):
+    if not isinstance(gates, list) or not gates or not all(isinstance(gate, str) and gate in GATES for gate in gates):
         raise _wrong(path, f"names gates {gates!r} for {source}; known are {', '.join(GATES)}")
     url = _plain(_text(entry, "base_url", path)) if "send" in gates else None
     return [(source, GATES[gate], url if gate == "send" else None) for gate in gates]
@@ -133,7 +133,7 @@ def _signed_on(content: Mapping[str, Any], path: Path, today: date) -> date:
             value = date.fromisoformat(value)
         except ValueError:
             value = None
-    if not isinstance(value, date):
+    if not isinstance(value, date) or isinstance(value, datetime):
         raise _wrong(path, "has no `date` of the form 2026-11-20")
     if value > today:
         raise _wrong(path, f"is dated {value}, which is in the future")

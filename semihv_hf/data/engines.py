@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SemiHVError
+from ..errors import SemiHVError, first_line
 
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
@@ -235,8 +235,9 @@ class RayEngine:
                         raise failure
                     yield tasks[row["number"]], result
         except ray.exceptions.RayError as error:
-            first = str(error).strip().splitlines()[0]
-            raise SemiHVError(f"The Ray cluster failed: {first}", "What is finished is kept; start again.") from error
+            raise SemiHVError(
+                f"The Ray cluster failed: {first_line(error)}.", "What is finished is kept; start again."
+            ) from error
 
     def processors(self) -> int:
         """How many tasks the cluster can do at a time; joins it, or starts it, if that was not done yet."""

@@ -16,6 +16,8 @@ from ..errors import SemiHVError
 from .zip_index import UnsafeFile, ZipIndex
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".json", ".jsonl", ".xlsx", ".txt", ".tsv")
+# A list of a release that is a link out of it, or no file, must not be passed over as if it were not there.
+_NEVER_PASSED_OVER = (".csv", ".csv.gz", ".json", ".jsonl", ".xlsx", ".tsv", ".parquet")
 _LISTED = 12  # how many names of a wrong folder an error shows
 
 
@@ -87,23 +89,41 @@ class Release:
 
         Yields:
             `str`: names relative to the release, with forward slashes.
+
+        Raises:
+            `SemiHVError`: the pattern is one of tables or lists, and matches what may not be read.
         """
         if not any(mark in pattern for mark in "*?["):
             plain = pattern.rstrip("/")
-            if (self.root / plain).exists() and self._is_inside(self.root / plain):
-                yield plain
+            if os.path.lexists(self.root / plain):
+                if self._is_inside(self.root / plain) and (self.root / plain).exists():
+                    self._check_table(plain)
+                    yield plain
+                else:
+                    self._check_table(plain, "is a symbolic link that leads out of the release, or nowhere")
             return
         yield from self._walk("", PurePosixPath(pattern).parts)
+
+    def _check_table(self, name: str, problem: str | None = None) -> None:
+        if not name.endswith(_NEVER_PASSED_OVER):
+            return
+        if problem is None and not ((self.root / name).is_file() or (self.root / name).is_dir()):
+            problem = "is neither a file nor a folder"
+        if problem is not None:
+            raise SemiHVError(f"{name} in {self.root} {problem}.", "Put the file itself there, or take it away.")
 
     def _walk(self, folder: str, parts: tuple[str, ...]) -> Iterator[str]:
         part, rest = parts[0], parts[1:]
         for entry in sorted(os.scandir(self.root / folder), key=lambda entry: entry.name):
             name = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.is_symlink() and not self._is_inside(Path(entry.path)):
+            if entry.is_symlink() and not (self._is_inside(Path(entry.path)) and os.path.exists(entry.path)):
+                if fnmatch.fnmatchcase(entry.name, parts[-1]) and (part == "**" or not rest):
+                    self._check_table(name, "is a symbolic link that leads out of the release, or nowhere")
                 continue
             if part == "**":
                 if rest and fnmatch.fnmatchcase(entry.name, rest[0]):
                     if len(rest) == 1:
+                        self._check_table(name)
                         yield name
                     elif entry.is_dir():
                         yield from self._walk(name, rest[1:])
@@ -111,6 +131,7 @@ class Release:
                     yield from self._walk(name, parts)
             elif fnmatch.fnmatchcase(entry.name, part):
                 if not rest:
+                    self._check_table(name)
                     yield name
                 elif entry.is_dir():
                     yield from self._walk(name, rest)

@@ -10,6 +10,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from ..errors import SemiHVError
 from .release import Release
 
 _BLANK = " \t\r\n"
@@ -28,11 +29,17 @@ def csv_rows(release: Release, name: str, *, delimiter: str = ",") -> Iterator[d
         `dict[str, str]`: one row, by the names of the header without blanks around them; a column without a name, such
         as the index that pandas writes, is `"Unnamed: 0"` by its place. Cells that a short row lacks are `""`; cells
         beyond the header are under the key `""`, so that a reader can refuse such a row.
+
+    Raises:
+        `SemiHVError`: the file holds nothing, not even a header.
     """
     csv.field_size_limit(sys.maxsize)  # reports exceed the module's 128 kB
     with release.open_text(name) as file:
         rows = csv.reader(file, delimiter=delimiter)
-        header = [column.strip() or f"Unnamed: {place}" for place, column in enumerate(next(rows, []))]
+        names = next(rows, None)
+        if names is None:
+            raise SemiHVError(f"{name} in {release.root} is empty.", "Download it again, or take it away.")
+        header = [column.strip() or f"Unnamed: {place}" for place, column in enumerate(names)]
         for row in rows:
             if not row:
                 continue

@@ -11,7 +11,10 @@ from semihv_hf.errors import SemiHVError, first_line
 PRECISIONS = ("auto", "float32", "bf16")
 # Everything that can change an answer; cards, logs, optimizer states and the like cannot.
 _ANSWER_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
-_OTHER_FILES = ("stage.json", "trainer_state.json", "all_results.json", "train_results.json", "COMPLETE")
+_OTHER_FILES = (
+    *("stage.json", "trainer_state.json", "all_results.json", "train_results.json", "scores.json", "COMPLETE"),
+    "code_manifest.json",  # made of the code, at the latest when the checkpoint is published
+)
 
 
 @dataclass

@@ -23,19 +23,25 @@ ALLOWED = {
         "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja",
         "additional_chat_templates/*.jinja", "*.py", MANIFEST, "model.safetensors", "model-*-of-*.safetensors",
         "model.safetensors.index.json", "adapter_config.json", "adapter_model.safetensors", "stage.json",
-        "conversion.json", "scores.json", "report.json", "report.md", "environment.json", "trainer_state.json",
-        "train_results.json", "all_results.json", "eval_results.json",
+        "conversion.json", "scores.json", "trainer_state.json", "train_results.json", "all_results.json",
+        "eval_results.json",
     ),
+    # Rows lie where the licence gate counts them by source, and nowhere else.
     "dataset": (
-        "*.parquet", "data/*.parquet", "data/*/*.parquet", "*/*.parquet", "build_report.json", "build_manifest.json",
-        "curate_report.json", "curate_manifest.json", "dataset_infos.json", "builder.py", "requirements.txt",
-        "images/*.dcm", "images/*/*.dcm",
+        "data/*/*.parquet", "build_report.json", "build_manifest.json", "curate_report.json", "curate_manifest.json",
+        "review_report.json", "review_manifest.json", "dataset_infos.json", "builder.py", "requirements.txt",
     ),
     "metric": _GRADIO,
     "space": (*_GRADIO, "*.jpg", "*.css", "examples/*.png", "examples/*.jpg"),
 }  # fmt: skip
-# Where a curation or build keeps what it would go on from; beside the data, and no part of them.
-_WORK = {"dataset": (".curate", ".build", ".build.finished")}
+# Beside the data, and no part of them: where a curation or build keeps what it would go on from, and its lists of what
+# is in no row. These name cases, and quote from them, of sources that no row is of.
+_STAYS = {
+    "dataset": (
+        ".curate", ".build", ".build.finished", "skipped.parquet", "failures.parquet", "rejected.parquet",
+        "duplicates.parquet", "contamination.parquet", "overlap.parquet",
+    )
+}  # fmt: skip
 # Names that are refused by a rule of their own, which says more than that they are not on the list.
 _REFUSED_NAMES = (
     (r"\.env(\..*)?|\.netrc|\.pypirc|.*\.(pem|key|p12|pfx)|id_(rsa|ed25519|ecdsa)|token", "may hold secrets"),
@@ -133,13 +139,13 @@ def check_upload(folder: str | Path, kind: str, *, leave: bool = False) -> list[
     files: list[UploadFile] = []
     refusals: list[Refusal] = []
     refuse = (lambda refusal: None) if leave else refusals.append
-    for name, path in _walk(root, root.resolve(), refuse, _WORK.get(kind, ())):
+    for name, path in _walk(root, root.resolve(), refuse, _STAYS.get(kind, ())):
         rule = _name_refusal(name, kind)
         if rule is not None and leave:
             continue
         if rule is None:
             try:
-                rule = content_refusal(path, PurePosixPath(name), kind)
+                rule = content_refusal(path, PurePosixPath(name))
             except OSError as error:
                 rule = f"cannot be read ({error.strerror})"
         if rule is None:
@@ -156,7 +162,7 @@ def check_upload(folder: str | Path, kind: str, *, leave: bool = False) -> list[
 
 
 def _walk(
-    root: Path, real_root: Path, refuse: Callable[[Refusal], None], work: Collection[str]
+    root: Path, real_root: Path, refuse: Callable[[Refusal], None], stays: Collection[str]
 ) -> Iterator[tuple[str, Path]]:
     """Every ordinary file below a folder; what is none, and links that lead out, are refused on the way."""
     pending = [root]
@@ -164,7 +170,7 @@ def _walk(
         for entry in sorted(os.scandir(pending.pop()), key=lambda entry: os.fsencode(entry.name)):
             path = Path(entry.path)
             name = path.relative_to(root).as_posix()
-            if name in work and entry.is_dir(follow_symlinks=False):
+            if name in stays and not entry.is_symlink():
                 continue
             if entry.is_symlink():
                 target = _target(path)

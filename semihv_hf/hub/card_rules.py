@@ -86,6 +86,11 @@ def check_card(path: str | Path, kind: str) -> dict[str, Any]:
     """
     fields, body = read_front_matter(path)
     wrong = [f"no {name}" for name in NEEDED[kind] if fields.get(name) in (None, "", [])]
+    wrong += [
+        f"{name} is {fields[name]!r:.40}, no text; write it in quotes"
+        for name in NEEDED[kind]
+        if fields.get(name) not in (None, "", []) and not _is_text(fields[name], several=name == "license")
+    ]
     titles = [line.lstrip("# ").lower() for line in body.splitlines() if line.startswith("#")]
     for group in HEADINGS[kind]:
         if not any(title.startswith(heading.lower()) for title in titles for heading in group):
@@ -103,6 +108,12 @@ def check_card(path: str | Path, kind: str) -> dict[str, Any]:
     return fields
 
 
+def _is_text(value: Any, *, several: bool) -> bool:
+    return isinstance(value, str) or (
+        several and isinstance(value, list) and all(isinstance(one, str) for one in value)
+    )
+
+
 def _card_class(kind: str):
     from huggingface_hub import DatasetCard, ModelCard, SpaceCard
 
@@ -116,8 +127,6 @@ def _space_rules(fields: Mapping[str, Any], folder: Path) -> list[str]:
     name = fields.get("app_file")
     if isinstance(name, str) and (not (folder / name).is_file() or "/" in name or "\\" in name):
         wrong.append(f"app_file {name!r:.80} is no file beside the card")
-    if fields.get("sdk_version") is not None and not isinstance(fields["sdk_version"], str):
-        wrong.append(f"sdk_version {fields['sdk_version']!r:.40} is no text; write it in quotes")
     wrong += [
         f"{name} is {fields[name]!r:.40}, none of the Hub's colours"
         for name in ("colorFrom", "colorTo")

@@ -12,6 +12,8 @@ from semihv_hf.data.source_counts import source_counts
 from semihv_hf.errors import SemiHVError
 from semihv_hf.files import write_text
 
+from .lineage import read_record, stages_before
+
 BASE_MODELS = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 TOWER_TITLES = {"siglip": "SigLIP", "clip": "CLIP", "dino": "DINOv2", "convnext": "ConvNeXt"}
 BASELINE_TITLES = {
@@ -37,8 +39,7 @@ def write_model_card(
             what the training stage knows: `title`, `rows`, `seed`, `seconds`, `log`, `trainable`, `frozen` and
             `sources` (see [`source_counts`]); `text_model` names what the language model started from.
         earlier (`Sequence[Mapping]`, *optional*):
-            the records of the stages before. By default those in `stage.json` of the sibling folders that sort before
-            this one.
+            the records of the stages before. By default those that [`semihv_hf.hub.lineage.stages_before`] finds.
         scores (`Mapping`, *optional*):
             what `semihv score` wrote. By default the record's `scores`, or `scores.json` in the folder, if there.
         repo_id (`str`, *optional*): the Hub id in the loading example. By default made from the folder's name.
@@ -47,7 +48,7 @@ def write_model_card(
         `Path`: the card.
 
     Raises:
-        SemiHVError: the record lacks something that the card states.
+        SemiHVError: the record lacks something that the card states, or the scores are about another checkpoint.
 
     Example:
 
@@ -56,25 +57,22 @@ def write_model_card(
     ```
     """
     from huggingface_hub import ModelCard
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
+    from jinja2 import UndefinedError
 
     from semihv_hf.resources import resource_dir
+    from semihv_hf.templates import strict_templates
 
     from .card_rules import cell, check_card
 
     folder = Path(checkpoint_dir)
     if earlier is None:
-        earlier = _sibling_records(folder)
+        earlier = stages_before(folder, record)
     if scores is None:
         scores = record.get("scores") or _read_json(folder / "scores.json")
-    environment = Environment(
-        loader=FileSystemLoader(resource_dir("model_cards")),
-        undefined=StrictUndefined,
-        trim_blocks=False,
-        keep_trailing_newline=True,
-        autoescape=False,  # Markdown; `cell` takes what would break a table or bring HTML
-    )
-    environment.filters["cell"] = cell
+    if scores is not None:
+        _check_scored(folder, scores)
+    environment = strict_templates(resource_dir("model_cards"))
+    environment.filters["cell"] = cell  # takes what would break a table or bring HTML
     name = _repo_name(repo_id or _example_id(folder))
     text_model = record.get("text_model")
     try:
@@ -120,11 +118,11 @@ def run_record(run_dir: str | Path, stage: str = "3_annealing", *, text_model: s
     from datasets import load_dataset
 
     run = Path(run_dir)
-    record = _read_json(run / "checkpoints" / stage / "stage.json")
+    checkpoint = run / "checkpoints" / stage
+    record = read_record(checkpoint)
     if record is None:
         raise SemiHVError(f"{run} has no finished stage {stage}.", "Run the quickstart to its end first.")
-    checkpoint = run / "checkpoints" / stage
-    stages = [*_sibling_records(checkpoint), record]
+    stages = [*stages_before(checkpoint, record), record]
     configs = dict.fromkeys(entry["dataset_config"] for entry in stages if entry.get("dataset_config"))
     totals: Counter = Counter()
     for config in configs:
@@ -140,7 +138,7 @@ def run_record(run_dir: str | Path, stage: str = "3_annealing", *, text_model: s
 def _stage_row(record: Mapping) -> dict:
     """What the card says about one stage."""
     title = _required(record, "title")
-    losses = [entry for entry in _rows(record, "log") if "loss" in entry]
+    losses = [entry for entry in _rows(record, "log") if entry.get("loss") is not None]
     if not losses:
         raise SemiHVError(f"The record of the stage {title} logged no loss.", "Log at least one step.")
     frozen = _required(record, "frozen")
@@ -242,6 +240,19 @@ def _measured(entry: Mapping, *more: str) -> dict:
     }
 
 
+def _check_scored(folder: Path, scores: Mapping) -> None:
+    """Whether the scores are about this very checkpoint: their model is named with the first digits of its hash."""
+    from semihv_hf.evaluation.answering import identify_model
+
+    stated = str(_required(scores, "model"))
+    found, digest = identify_model(folder)
+    if stated.rpartition("@")[2] != digest[:8]:
+        raise SemiHVError(
+            f"The scores are about {stated}, not about the checkpoint in {folder}, which is {found}.",
+            "Run `semihv predict` and `semihv score` on it, or leave the scores out.",
+        )
+
+
 def _open_questions(scores: Mapping | None) -> dict | None:
     """Token recall on open questions with the image; `None` where none were asked."""
     found = ((scores or {}).get("conditions") or {}).get("image", {}).get("open")
@@ -327,12 +338,6 @@ def _towers(folder: Path) -> list[str]:
     if not towers:
         raise SemiHVError(f"The config.json in {folder} names no vision tower.", "Is it a PMC-Cambrian checkpoint?")
     return towers
-
-
-def _sibling_records(folder: Path) -> list[dict]:
-    folder = folder.resolve()
-    paths = sorted(folder.parent.glob("*/stage.json"))
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.parent.name < folder.name]
 
 
 def _read_json(path: Path) -> dict | None:

@@ -3,6 +3,7 @@
 import io
 import json
 import pickletools
+import re
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -14,9 +15,12 @@ MAX_HEADER_BYTES = 100_000_000
 MAX_JSON_BYTES = 256 << 20
 MAX_JSON_DEPTH = 200
 _HEAD = 8192
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_STREAMS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz"}
+_OBJECTS = re.compile(rb"""['"][|<>=]?O\d*['"]""")
 _PICKLES_IN_ZIPS = (".pkl", ".pickle")
 # Of a possible pickle, what is looked at.
-_LOOK = 1 << 20
+LOOK = 1 << 20
 
 
 def pickle_in(path: Path) -> str | None:
@@ -29,23 +33,41 @@ def pickle_in(path: Path) -> str | None:
         `str` or `None`: in words what was found.
     """
     with open(path, "rb") as file:
-        head = file.read(_LOOK)
-    if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        head = file.read(LOOK)
+    if head.startswith(_ZIP):
         return _pickle_in_zip(path)
-    if head[:6] == b"\x93NUMPY":
-        return "a NumPy file of Python objects, which is a pickle" if b"'descr': '|O'" in head else None
-    for compressed, name in ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz")):
+    for compressed, name in _STREAMS.items():
         if head.startswith(compressed):
             return _pickle_in_stream(path, name)
-    return _pickle(head)
+    return pickle_in_bytes(head)
 
 
-def _pickle(head: bytes) -> str | None:
-    """Reads opcodes, which runs nothing, until the pickle calls something, ends, or turns out to be none.
+def _pickle_inside(head: bytes) -> str | None:
+    """The same for what lies in an archive or a stream."""
+    if head.startswith((*_ZIP, *_STREAMS)):
+        return "an archive in an archive, which is not looked into"
+    return pickle_in_bytes(head)
+
+
+def pickle_in_bytes(head: bytes) -> str | None:
+    """Whether bytes are a pickle, or a NumPy array of objects, or a tar archive, which may hold one.
+
+    Reads opcodes, which runs nothing, until the pickle calls something, ends, or turns out to be none.
 
     Ordinary texts can begin with valid opcodes ("0. Introduction"), so one of protocol 0 or 1 counts only where it
     calls a function; one of a later protocol begins with its number.
+
+    Args:
+        head (`bytes`): the first `LOOK` bytes, or all there are.
+
+    Returns:
+        `str` or `None`: in words what was found.
     """
+    if head.startswith(b"\x93NUMPY"):
+        # The header, a Python literal, tells the kinds of the values; also of the fields of a structure.
+        return "a NumPy file of Python objects, which is a pickle" if _OBJECTS.search(head[:_HEAD]) else None
+    if head[257:262] == b"ustar":
+        return "a tar archive, which is not looked into"
     protocol = head[1] if head[:1] == b"\x80" and len(head) > 1 else 0
     seen: set[str] = set()
     file = io.BytesIO(head)
@@ -56,7 +78,7 @@ def _pickle(head: bytes) -> str | None:
             if made or (opcode.name in ("INST", "OBJ") and "MARK" in seen):
                 return f"a pickle of protocol {protocol} that calls a function"
     except (ValueError, UnicodeDecodeError, IndexError):
-        if len(head) < _LOOK or file.tell() < _LOOK:
+        if len(head) < LOOK or file.tell() < LOOK:
             return None  # no such opcode: no pickle, or one that no reader takes
         return "what may be a large pickle"
     return f"a pickle of protocol {protocol}" if protocol else None
@@ -69,7 +91,7 @@ def _pickle_in_zip(path: Path) -> str | None:
                 if member.filename.lower().endswith(_PICKLES_IN_ZIPS):
                     return f"a zip archive with the pickle {member.filename!r}, as torch.save writes"
                 with archive.open(member) as file:
-                    if found := _pickle(file.read(_LOOK)):
+                    if found := _pickle_inside(file.read(LOOK)):
                         return f"a zip archive whose member {member.filename!r} is {found}"
     except (zipfile.BadZipFile, RuntimeError, OSError, NotImplementedError) as error:
         return f"a zip archive that cannot be looked into ({error})"
@@ -84,7 +106,7 @@ def _pickle_in_stream(path: Path, name: str) -> str | None:
     opened = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}[name]
     try:
         with opened(path, "rb") as file:
-            found = _pickle(file.read(_LOOK))
+            found = _pickle_inside(file.read(LOOK))
     except (OSError, EOFError, lzma.LZMAError) as error:
         return f"a {name} file that cannot be looked into ({error})"
     return f"{found}, packed by {name}" if found else None

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from .contents import is_dicom, is_text, pickle_in, read_json, safetensors_header
+from .contents import LOOK, is_dicom, is_text, pickle_in, pickle_in_bytes, read_json, safetensors_header
 
 # Each begins with plain letters, which are looked for at the speed of memory. Written so that no line of this file is
 # itself a hit.
@@ -13,6 +13,8 @@ _SECRETS = {
     b"sk" + b"-": rb"[A-Za-z0-9_-]{20,}",
     b"gh" + b"p_": rb"[A-Za-z0-9]{30,}",
     b"github" + b"_pat_": rb"[A-Za-z0-9_]{30,}",
+    b"glp" + b"at-": rb"[A-Za-z0-9_-]{20,}",
+    b"AI" + b"za": rb"[A-Za-z0-9_-]{35}",
     b"AK" + b"IA": rb"[0-9A-Z]{16}",
     b"xox" + b"b-": rb"[A-Za-z0-9-]{10,}",
     b"-----BEGIN ": rb"[A-Z ]*PRIVATE " + rb"KEY-----",
@@ -33,23 +35,18 @@ _IN_A_WORD, _IN_A_PATH = re.compile(rb"[A-Za-z0-9_-]"), re.compile(rb"[\w.~/:-]"
 _PIECE, _SHARED = 8 << 20, 512
 _TEXTS_WITHOUT_SUFFIX = ("LICENSE", "NOTICE", ".gitattributes")
 _PICTURES = {".png": b"\x89PNG\r\n\x1a\n", ".jpg": b"\xff\xd8\xff"}
-# Attributes that tell who a patient is (PS3.15, Table E.1-1).
-PATIENT = (
-    "PatientName", "PatientID", "PatientBirthDate", "PatientBirthName", "PatientAddress", "PatientMotherBirthName",
-    "PatientTelephoneNumbers", "OtherPatientNames", "OtherPatientIDs", "OtherPatientIDsSequence", "AccessionNumber",
-    "ReferringPhysicianName", "InstitutionAddress",
-)  # fmt: skip
-# What de-identification writes in their place.
-_NOBODY = re.compile(r"|\s*|anon.*|removed|redacted|unknown|none|de-?identified.*|0+", re.IGNORECASE)
+# Its header can tell who the patient is, and nothing in it tells from which source it is.
+_DICOM = "is, or holds, a DICOM file: publish the pictures that `semihv build` makes of it"
+# How the pictures of rows begin. What else lies in a column of bytes is read as text.
+_PICTURE_HEADS = (*_PICTURES.values(), b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
 
 
-def content_refusal(path: Path, name: PurePosixPath, kind: str) -> str | None:
+def content_refusal(path: Path, name: PurePosixPath) -> str | None:
     """Why a file may not be published, judged by what it holds.
 
     Args:
         path (`pathlib.Path`): the file.
         name (`pathlib.PurePosixPath`): its name in the repository.
-        kind (`str`): what is published, see [`semihv_hf.hub.allowed_files.KINDS`].
 
     Returns:
         `str` or `None`: the rule, as the rest of a sentence that begins with the file's name.
@@ -62,12 +59,12 @@ def content_refusal(path: Path, name: PurePosixPath, kind: str) -> str | None:
         return _safetensors(path)
     if found := pickle_in(path):
         return f"holds {found}"
-    if is_dicom(path) or suffix == ".dcm":
-        return _dicom(path) if suffix == ".dcm" and kind == "dataset" else "is a DICOM file"
+    if is_dicom(path):
+        return _DICOM
     if suffix == ".parquet":
         return _parquet(path)
     if suffix in _PICTURES:
-        return _picture(path, _PICTURES[suffix])
+        return _picture(path, _PICTURES[suffix]) or _texts(path)  # what it tells beside its pixels
     if suffix == ".model":  # a sentencepiece model: bytes that run nothing
         return _texts(path)
     if not is_text(path):
@@ -150,63 +147,61 @@ def _safetensors(path: Path) -> str | None:
 
 
 def _parquet(path: Path) -> str | None:
-    """Reads the schema and every column of texts, pictures aside."""
+    """Reads the schema and every column that can hold a text."""
     import pyarrow
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
-            schema = file.schema_arrow
-            for key, value in (schema.metadata or {}).items():
+            for key, value in (file.schema_arrow.metadata or {}).items():
                 if key != b"ARROW:schema" and (rule := text_refusal(value)):
                     return f"{rule}, in its schema"
             leaves = [file.schema.column(number) for number in range(len(file.schema.names))]
-            columns = [leaf.path for leaf in leaves if leaf.logical_type.type == "STRING"]
+            columns = [leaf.path for leaf in leaves if leaf.physical_type in ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY")]
             for batch in file.iter_batches(batch_size=256, columns=columns) if columns else ():
                 for name, column in zip(batch.schema.names, batch.columns):
-                    for buffer in _text_buffers(column):
-                        if rule := text_refusal(buffer):
-                            return f"{rule}, in its column {name}"
+                    if rule := _column(column):
+                        return f"{rule}, in its column {name}"
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         return f"is no readable Parquet file ({' '.join(str(error).split())[:200]})"
     return None
 
 
-def _text_buffers(array) -> Iterator[bytes]:
-    """The texts of a column, in lists and structures, too."""
+def _column(array) -> str | None:
+    """Looks at the texts and bytes of a column, in lists and structures, too."""
     import pyarrow as pa
 
     kind = array.type
     if pa.types.is_struct(kind):
-        for number in range(kind.num_fields):
-            yield from _text_buffers(array.field(number))
+        inner = [array.field(number) for number in range(kind.num_fields)]
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        yield from _text_buffers(array.flatten())
+        inner = [array.flatten()]
     elif pa.types.is_dictionary(kind):
-        yield from _text_buffers(array.dictionary)
+        inner = [array.dictionary]
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
         # Joined by a line end, so that the end of one text and the start of the next are not read as one.
-        yield "\n".join(text for text in array.to_pylist() if text).encode("utf-8", "replace")
+        return text_refusal("\n".join(text for text in array.to_pylist() if text).encode("utf-8", "replace"))
+    elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return next(filter(None, map(_bytes, array)), None)
+    else:
+        return f"holds values of the kind {kind}, which are not looked into"
+    return next(filter(None, map(_column, inner)), None)
+
+
+def _bytes(value) -> str | None:
+    """Looks at one value of a column of bytes, which is a picture as a rule."""
+    if not value.is_valid:
+        return None
+    data = memoryview(value.as_buffer())
+    if data[128:132] == b"DICM":
+        return _DICOM
+    if bytes(data[:8]).startswith(_PICTURE_HEADS):
+        return None
+    if found := pickle_in_bytes(bytes(data[:LOOK])):
+        return f"holds {found}"
+    return text_refusal(bytes(data))
 
 
 def _picture(path: Path, magic: bytes) -> str | None:
     with open(path, "rb") as file:
         return None if file.read(len(magic)) == magic else "is not the picture that its name says it is"
-
-
-def _dicom(path: Path) -> str | None:
-    import pydicom
-
-    try:
-        data = pydicom.dcmread(path, stop_before_pixels=True)
-        elements = list(data.iterall())
-        if not elements:
-            raise ValueError("no attribute")
-    except Exception as error:  # pydicom raises many types for damaged files
-        return f"is a DICOM file that cannot be read ({type(error).__name__})"
-    told = [
-        element.keyword
-        for element in elements
-        if element.keyword in PATIENT and not _NOBODY.fullmatch("" if element.value is None else str(element.value))
-    ]
-    return f"is a DICOM file that tells who the patient is ({', '.join(dict.fromkeys(told))})" if told else None

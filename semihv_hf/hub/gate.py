@@ -5,22 +5,24 @@ What a folder holds is read from its rows and its records, not from its card: a 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 from semihv_hf.data.attestations import Attestation
 from semihv_hf.data.card_metadata import gate_fields
 from semihv_hf.data.licences import Decision, may_publish, registry
-from semihv_hf.errors import SemiHVError
+from semihv_hf.data.source_counts import COLUMNS, dates, row_sources
+from semihv_hf.errors import SemiHVError, first_line
+
+from .contents import read_json
+from .lineage import RECORD, read_record, stages_before
 
 # Who may see what: conditions that bind everybody who has a copy, and that a licence text beside it satisfies.
 _OPEN_CONDITIONS = {"attribution", "share-alike"}
-_MANIFESTS = ("build_manifest.json", "curate_manifest.json")
+_MANIFESTS = ("build_manifest.json", "curate_manifest.json", "review_manifest.json")
 _BATCH_ROWS = 1024
 
 
@@ -77,7 +79,7 @@ def _decide(kind: str, source: str, rows: int, early: int, attestation: Attestat
     entry = registry().get(source)
     if entry is None:
         return SourceDecision(source, rows, "not known", "semihv_hf/data/licences.yaml", decision, True)
-    if decision.allowed and early:
+    if decision.allowed and early and entry.from_date is not None:
         # No statement of the user's stands for what the authors of those cases did not give.
         decision = Decision(
             False,
@@ -138,10 +140,11 @@ def gated_fields(kind: str, decisions: Iterable[SourceDecision]) -> dict[str, An
 def dataset_sources(folder: str | Path, configs: Collection[str] | None = None) -> tuple[Counter[str], Counter[str]]:
     """Counts the rows of a finished dataset folder by source, from the rows themselves.
 
-    A text that was retrieved for a row travels in it, so its source counts, too.
+    A text that was retrieved for a row travels in it, so its source counts, too. No other file with rows is ever sent
+    ([`semihv_hf.hub.allowed_files.ALLOWED`]).
 
     Args:
-        folder (`str` or `Path`): what `semihv build` or `semihv curate` wrote.
+        folder (`str` or `Path`): what `semihv build`, `semihv curate` or `semihv review --export` wrote.
         configs (`Collection[str]`, *optional*): those to count. By default all.
 
     Returns:
@@ -156,7 +159,6 @@ def dataset_sources(folder: str | Path, configs: Collection[str] | None = None) 
     folder = Path(folder)
     counts: Counter[str] = Counter()
     early: Counter[str] = Counter()
-    dates = {name: entry.from_date for name, entry in registry().items() if entry.from_date is not None}
     for path in _shards(folder):
         if configs is not None and path.parent.name not in configs:
             continue
@@ -167,28 +169,13 @@ def dataset_sources(folder: str | Path, configs: Collection[str] | None = None) 
                     raise SemiHVError(
                         f"The rows of {path} do not say where they come from.", "Build the folder again."
                     )
-                for batch in shard.iter_batches(_BATCH_ROWS, columns=sorted(names & {"source", "facts", "evidence"})):
-                    for row in batch.to_pylist():
-                        _count(row, dates, counts, early)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise SemiHVError(f"{path} cannot be read: {error}", "Build the folder again.") from error
+                for batch in shard.iter_batches(_BATCH_ROWS, columns=[name for name in COLUMNS if name in names]):
+                    for pairs, too_early in row_sources(batch):
+                        counts.update({source for source, _ in pairs})
+                        early.update(too_early)
+        except (pyarrow.ArrowException, KeyError, OSError) as error:
+            raise SemiHVError(f"{path} cannot be read: {first_line(error)}", "Build the folder again.") from error
     return counts, early
-
-
-def _count(row: Mapping[str, Any], dates: Mapping[str, date], counts: Counter[str], early: Counter[str]) -> None:
-    sources = {row["source"], *(found["source"] for found in row.get("evidence") or [])}
-    counts.update(sources)
-    for source in sources & dates.keys():
-        published = next((fact["value"] for fact in row.get("facts") or [] if fact["name"] == "published"), "")
-        if source != row["source"] or not _on_or_after(published, dates[source]):
-            early[source] += 1
-
-
-def _on_or_after(published: str, day: date) -> bool:
-    try:
-        return date.fromisoformat(published) >= day
-    except ValueError:
-        return False
 
 
 def _shards(folder: Path) -> list[Path]:
@@ -197,17 +184,17 @@ def _shards(folder: Path) -> list[Path]:
     if manifest is None:
         raise SemiHVError(
             f"{folder} is not a finished dataset folder: it has no {' or '.join(_MANIFESTS)}.",
-            "Run `semihv build` or `semihv curate` to its end first.",
+            "Run `semihv build`, `semihv curate` or `semihv review --export` to its end first.",
         )
     try:
         listed = {
             f"data/{config}/{shard['file']}": shard["bytes"]
-            for config, splits in json.loads(manifest.read_text(encoding="utf-8"))["shards"].items()
+            for config, splits in read_json(manifest.read_bytes())["shards"].items()
             for shards in splits.values()
             for shard in shards
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SemiHVError(f"{manifest} cannot be read: {error}", "Build the folder again.") from error
+        raise SemiHVError(f"{manifest} cannot be read: {first_line(error)}", "Build the folder again.") from error
     there = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.glob("data/**/*.parquet")}
     if not listed or there != listed:
         differ = sorted(name for name in {*listed, *there} if listed.get(name) != there.get(name))
@@ -218,72 +205,82 @@ def _shards(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(listed)]
 
 
-def model_sources(folder: str | Path) -> Counter[str]:
+def model_sources(folder: str | Path) -> tuple[Counter[str], Counter[str]]:
     """Counts what a checkpoint was trained on, over all stages that led to it.
 
     Each stage's record, `stage.json`, either lists its `sources`, or names the configs of the data folder of its run,
-    whose rows are then counted. The stages before are those in the folders beside it, or `sources_before` of the
-    record.
+    whose rows are then counted. The stages before are found by [`semihv_hf.hub.lineage.stages_before`], unless a
+    record has `sources_before`.
 
     Args:
         folder (`str` or `Path`): a checkpoint folder.
 
     Returns:
-        `Counter[str]`: training rows by source.
+        `tuple[Counter, Counter]`: training rows by source, and those of them without proof that they are from the day
+        on from which their source is free.
 
     Raises:
         SemiHVError: the records do not say it.
     """
     folder = Path(folder).resolve()
-    records = _stage_records(folder)
-    if not records:
-        raise _undetermined(folder, "it has no readable stage.json")
-    last = records[-1]
-    counts: Counter[str] = Counter()
-    if "sources_before" in last:
-        records = [last]
-        counts.update(_listed(last["sources_before"], folder))
-    elif last.get("model") is not None and not (folder.parent / str(last["model"]) / "stage.json").is_file():
-        raise _undetermined(folder, f"what its start, {last['model']}, was trained on is not recorded")
+    own = read_record(folder)
+    if own is None:
+        raise _undetermined(folder, f"it has no {RECORD}")
+    records = [*stages_before(folder, own), own]
+    entries: list[Mapping[str, Any]] = []
+    last = next((place for place in reversed(range(len(records))) if "sources_before" in records[place]), None)
+    if last is not None:
+        records = records[last:]
+        entries += _listed(records[0]["sources_before"], folder)
+    elif (start := records[0].get("model")) is not None:
+        raise _undetermined(folder, f"what its start, {start}, was trained on is not recorded")
     configs = []
     for record in records:
         if record.get("sources") is not None:
-            counts.update(_listed(record["sources"], folder))
+            entries += _listed(record["sources"], folder)
         elif record.get("dataset_config") and record.get("dataset", "data") == "data":
             configs.append(record["dataset_config"])
         else:
             raise _undetermined(folder, f"the record of {record.get('stage', 'a stage')} lists no sources")
+    counts, early = count_entries(entries)
     if configs:
         data = folder.parent.parent / "data"
         if not data.is_dir():
             raise _undetermined(folder, "the data of its run are not beside it")
-        found, early = dataset_sources(data, set(configs))
-        if early:
-            raise _undetermined(folder, f"rows of {', '.join(early)} are not shown to be under its licence")
-        counts.update(found)
-    return counts
+        rows, too_early = dataset_sources(data, set(configs))
+        counts.update(rows)
+        early.update(too_early)
+    return counts, early
 
 
-def _stage_records(folder: Path) -> list[Mapping[str, Any]]:
-    """The records of a checkpoint and of the stages before it, in order; nothing when one cannot be read."""
-    paths = [path for path in sorted(folder.parent.glob("*/stage.json")) if path.parent.name <= folder.name]
-    if folder / "stage.json" not in paths:
-        return []
-    try:
-        records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    except (OSError, ValueError):
-        return []
-    return records if all(isinstance(record, Mapping) for record in records) else []
+def count_entries(entries: Iterable[Mapping[str, Any]]) -> tuple[Counter[str], Counter[str]]:
+    """Adds up what records list.
 
+    Args:
+        entries (`Iterable[Mapping]`): see [`semihv_hf.data.source_counts.source_counts`].
 
-def _listed(entries: Any, folder: Path) -> Counter[str]:
+    Returns:
+        `tuple[Counter, Counter]`: rows by source, and those of them without proof that they are from the day on from
+        which their source is free; of a list that does not tell this, all.
+    """
     counts: Counter[str] = Counter()
-    for entry in entries if isinstance(entries, list) else [None]:
-        if not isinstance(entry, Mapping) or not isinstance(entry.get("source"), str):
-            raise _undetermined(folder, "a list of sources is malformed")
-        rows = entry.get("rows")
-        counts[entry["source"]] += rows if isinstance(rows, int) else 1
-    return counts
+    early: Counter[str] = Counter()
+    for entry in entries:
+        source, rows = entry["source"], entry.get("rows")
+        rows = rows if isinstance(rows, int) else 1
+        counts[source] += rows
+        if source in dates() and (found := entry.get("early", max(rows, 1))) != 0:
+            early[source] += found if isinstance(found, int) else 1
+    return counts, early
+
+
+def _listed(entries: Any, folder: Path) -> list[Mapping[str, Any]]:
+    good = isinstance(entries, list) and all(
+        isinstance(entry, Mapping) and isinstance(entry.get("source"), str) for entry in entries
+    )
+    if not good:
+        raise _undetermined(folder, "a list of sources is malformed")
+    return entries
 
 
 def _undetermined(folder: Path, why: str) -> SemiHVError:

@@ -14,6 +14,8 @@ from semihv_hf.errors import SemiHVError
 from semihv_hf.hub import gate, manifest
 from semihv_hf.hub.allowed_files import KINDS, check_upload
 from semihv_hf.hub.card_rules import check_card
+from semihv_hf.hub.file_rules import text_refusal
+from semihv_hf.hub.program_data import program_sources
 from semihv_hf.hub.repository import Target, check_repo_id, find_target, hub_client, prepare, show
 from semihv_hf.hub.upload import LocalFile, upload
 from semihv_hf.models.pmc_cambrian.saving_pmc_cambrian import PLACEHOLDER
@@ -28,7 +30,7 @@ STATEMENT = "publish_attestation.json"
 _SDKS = ("gradio", "docker", "static")
 _HOW = {
     "model": "Give a folder that training or `semihv convert` wrote.",
-    "dataset": "Give a folder that `semihv build` or `semihv curate` wrote.",
+    "dataset": "Give a folder that `semihv build`, `semihv curate` or `semihv review --export` wrote.",
     "metric": "Give a folder of metrics/, and its name as that of the repository.",
     "space": "Give a folder with an app, its requirements and a card.",
 }
@@ -132,15 +134,21 @@ def publish(
     decisions = _decisions(kind, folder, attestation)
     gate.check_all_allowed(decisions)
     conflicts = mixture(each.source for each in decisions).conflicts if decisions else ()
-    if conflicts and kind == "dataset":
+    if conflicts and kind != "model":
         raise SemiHVError(f"Nothing was uploaded: {'; '.join(conflicts)}.", "Publish one dataset for each of them.")
     needs_private = any(each.private for each in decisions) or bool(conflicts)
+    if needs_private and kind in ("metric", "space"):
+        names = ", ".join(each.source for each in decisions if each.private)
+        raise SemiHVError(
+            f"Nothing was uploaded: {folder} brings rows of {names}, whose terms bind everybody who has a copy; "
+            "a Space cannot ask for agreement.",
+            "Bring examples of another source.",
+        )
     questions = gate.gated_fields(kind, decisions)
     files = _files(kind, folder)
     check_card(folder / CARD, kind)
     if attestation is not None and any(each.decision.attested for each in decisions):
-        statement = json.dumps(attestation.manifest(), indent=2, ensure_ascii=False) + "\n"
-        files.append(LocalFile.of(STATEMENT, statement.encode()))
+        files.append(LocalFile.of(STATEMENT, _statement(attestation)))
     report = PublishReport(kind, repo_id, needs_private if private is None else private, bool(questions))
     report.decisions, report.conflicts = decisions, conflicts
     if dry_run:
@@ -191,13 +199,23 @@ def _check_folder(kind: str, folder: Path, repo_id: str) -> None:
 
 
 def _decisions(kind: str, folder: Path, attestation: Attestation | None) -> list[gate.SourceDecision]:
-    """What the licence gate says; metrics and Spaces are programs and hold no source's data."""
-    if kind == "dataset":
-        counts, early = gate.dataset_sources(folder)
-        return gate.decide(kind, counts, early=early, attestation=attestation)
+    """What the licence gate says; of metrics and Spaces, about the rows that they bring as examples."""
     if kind == "model":
-        return gate.decide(kind, gate.model_sources(folder), attestation=attestation)
-    return []
+        counts, early = gate.model_sources(folder)
+    elif kind == "dataset":
+        counts, early = gate.dataset_sources(folder)
+    else:
+        counts = early = program_sources(folder)  # no such row is looked at for its day
+    return gate.decide("model" if kind == "model" else "dataset", counts, early=early, attestation=attestation)
+
+
+def _statement(attestation: Attestation) -> bytes:
+    text = (json.dumps(attestation.manifest(), indent=2, ensure_ascii=False) + "\n").encode()
+    if rule := text_refusal(text):
+        raise SemiHVError(
+            f"The statement, which is published along, {rule}. Nothing was uploaded.", "Mend and sign it."
+        )
+    return text
 
 
 def _files(kind: str, folder: Path) -> list[LocalFile]:

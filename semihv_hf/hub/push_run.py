@@ -2,19 +2,20 @@
 
 Of the run's folder only what a model consists of is sent: no checkpoint, no log of a tracker (these hold paths and the
 machine's name), no pickle. Rows that name their sources are put before the licence gate. Unlike `semihv publish` this
-takes runs on data that name none, too; what comes of them is private unless `hub_private_repo` says otherwise.
+takes runs on sources that the registry does not know, which are the user's own: what comes of them is private unless
+`hub_private_repo` says otherwise. What comes of rows that name no source is never public.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from semihv_hf.data.licences import registry
 from semihv_hf.errors import SemiHVError
 from semihv_hf.training.adapters import snapshot_of
+from semihv_hf.training.stage_record import NOT_STATED
 
 from . import gate
 from .allowed_files import check_upload
@@ -54,12 +55,39 @@ def take_push(config) -> Target | None:
     return find_target(client, "model", name, config.hub_revision or "main")
 
 
+def trained_on(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """
+    What a model was trained on, as far as it is recorded.
+
+    Args:
+        record (`Mapping`): the record of its last stage.
+
+    Returns:
+        `list[Mapping]`: the sources of the stages before, and of this one.
+    """
+    before = record.get("sources_before") or record.get("sources_known_before") or []
+    return [*before, *(record.get("sources") or [])]
+
+
+def is_undetermined(record: Mapping[str, Any]) -> bool:
+    """
+    Whether rows of a stage, or of one before it, name no source, such as those of a stream.
+
+    Args:
+        record (`Mapping`): the record of the stage.
+
+    Returns:
+        `bool`
+    """
+    return record.get("sources") is None or any(entry["source"] == NOT_STATED for entry in trained_on(record))
+
+
 def run_decisions(record: Mapping[str, Any]) -> tuple[list[gate.SourceDecision], bool]:
     """
     What the licence gate says about the sources that a run's rows name.
 
     Args:
-        record (`Mapping`): the stage's record; `sources` and `sources_before` are read.
+        record (`Mapping`): the stage's record, see [`trained_on`].
 
     Returns:
         `tuple[list[SourceDecision], bool]`: the decisions, and whether every source is one of the registry. What is
@@ -68,10 +96,9 @@ def run_decisions(record: Mapping[str, Any]) -> tuple[list[gate.SourceDecision],
     Raises:
         SemiHVError: a source may not be published.
     """
-    counts: Counter[str] = Counter()
-    for entry in [*(record.get("sources_before") or []), *(record.get("sources") or [])]:
-        counts[entry["source"]] += entry["rows"]
-    decisions = gate.decide("model", {source: rows for source, rows in counts.items() if source in registry()})
+    counts, early = gate.count_entries(trained_on(record))
+    known = {source: rows for source, rows in counts.items() if source in registry()}
+    decisions = gate.decide("model", known, early=early)
     gate.check_all_allowed(decisions)
     return decisions, record.get("sources") is not None and counts.keys() <= registry().keys()
 
@@ -111,6 +138,8 @@ def push_run(folder: str | Path, target: Target, record: Mapping[str, Any], priv
     files = [LocalFile.of(file.name, file.path) for file in check_upload(folder, "model", leave=True)]
     files = with_final_card(files, target.repo_id, questions)
     seen = visibility(target, private, needs_private(record))
+    if not seen:
+        _check_public(target, record)
     prepare(target, private=seen, gated=bool(questions))
     revision, _ = upload(target, files, message="End of training")
     if not seen:
@@ -138,6 +167,8 @@ def check_push(target: Target, settings, private: bool | None, record: Mapping[s
             f"{target.repo_id} is public, but a source of this run is not known, or binds everybody who has a copy.",
             "Set hub_private_repo to true or false, or choose another hub_model_id.",
         )
+    if private is False or (public and private is None):
+        _check_public(target, record)
     run_decisions(record)
     if (
         settings.lora_r
@@ -149,6 +180,15 @@ def check_push(target: Target, settings, private: bool | None, record: Mapping[s
             f"The adapter's base model {Path(settings.model).name} is a folder of this machine: others could not load "
             "the adapter.",
             "Publish the base model and give its id as model, or set lora_merge to push whole weights.",
+        )
+
+
+def _check_public(target: Target, record: Mapping[str, Any]) -> None:
+    if is_undetermined(record):
+        raise SemiHVError(
+            f"{target.repo_id} would be public, but rows of this run, or of the one it starts from, name no source: "
+            "no licence can be asked about. Nothing was uploaded.",
+            "Set hub_private_repo to true. Unstreamed rows with the columns source and licence can be public.",
         )
 
 
@@ -172,13 +212,29 @@ def write_run_card(trainer, record: Mapping[str, Any], target: Target | None) ->
     # Without the columns nothing is known but the names of the datasets.
     named = [
         {
-            **{"source": share["dataset"], "licence": "not stated", "rows": share["drawn"]},
+            **{"source": share["dataset"], "licence": NOT_STATED, "rows": share["drawn"]},
             "streamed": share["drawn"] is None,
         }
         for share in record.get("mixture") or [{"dataset": record["dataset"], "drawn": record["rows"]}]
     ]
-    sources = named if record["sources"] is None else record["sources"]
-    write_model_card(folder, {**record, "sources": sources})
+    own = named if record["sources"] is None else record["sources"]
+    sources = trained_on({**record, "sources": own})
+    write_model_card(folder, {**record, "sources": _together(sources)})
+
+
+def _together(sources: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One entry for each source and licence, whichever stages saw it."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for entry in sources:
+        key = entry["source"], entry["licence"]
+        before = found.get(key)
+        if before is None:
+            found[key] = dict(entry)
+        elif before.get("streamed") or entry.get("streamed"):
+            before.update(rows=None, streamed=True)
+        else:
+            before["rows"] += entry["rows"]
+    return list(found.values())
 
 
 def end_run(trainer, record: Mapping[str, Any], target: Target | None) -> None:

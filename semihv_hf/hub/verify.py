@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from semihv_hf.errors import SemiHVError
+from semihv_hf.snapshots import hub_snapshot
 
 from .contents import pickle_in, read_json, safetensors_header
 from .manifest import CODE_SUFFIXES, MANIFEST, code_digests, is_checkpoint, read_code_manifest
@@ -16,6 +17,7 @@ _RUNNABLE = (
     ".so", ".pyd", ".dll", ".dylib", ".exe", ".pyc", ".pyo", ".pyz", ".pth", ".sh", ".bat", ".ps1", ".js", ".ipynb",
     ".whl", ".egg", ".jar",
 )  # fmt: skip
+_OTHER_WEIGHTS = (".bin", ".pt", ".ckpt", ".pkl", ".pickle", ".joblib", ".h5", ".keras", ".npz", ".msgpack")
 _MACHINE_CODE = (b"\x7fELF", b"MZ\x90\x00", b"\xcf\xfa\xed\xfe", b"\xfe\xed\xfa\xcf", b"#!")
 _REVISION = re.compile(r"[0-9a-f]{40}")
 OK, WRONG = "ok", "wrong"
@@ -112,21 +114,13 @@ def installed_code(package: str) -> dict[str, str]:
 
 def _download(repo_id: str, revision: str | None) -> tuple[Path, Path]:
     """The snapshot of a commit, and the folder out of which its links may not lead."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
     if revision is None or not _REVISION.fullmatch(revision):
         raise SemiHVError(
             f"{repo_id} is no folder, and {revision!r} names no commit of a repository.",
             "Give --revision with the 40 hexadecimal digits of the commit; a branch can be moved.",
         )
-    try:
-        folder = Path(snapshot_download(repo_id, revision=revision))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SemiHVError(
-            f"{repo_id} at {revision} cannot be downloaded: {reason}", "Check the name, the commit and your access."
-        ) from error
+    do = "Check the name, the commit and your access."
+    folder = hub_snapshot(repo_id, what="checkpoint", do=do, patterns=[], revision=revision)
     return folder, folder.parents[1].resolve()  # snapshots/<commit> links to blobs/
 
 
@@ -169,6 +163,8 @@ def _checked(path: Path, name: str) -> CheckedFile:
         return CheckedFile(name, WRONG, "is a program or library")
     if found := pickle_in(path):
         return CheckedFile(name, WRONG, f"holds {found}")
+    if suffix in _OTHER_WEIGHTS:
+        return CheckedFile(name, WRONG, "is no safetensors file, as its name says; such weights may run code")
     if suffix == ".json":
         try:
             rule = _foreign_code(read_json(path.read_bytes()))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semihv_hf.errors import SemiHVError
+from semihv_hf.errors import SemiHVError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -49,8 +49,7 @@ class CheckpointFile:
                 "Get the safetensors file of this checkpoint, or save the plain state dict.",
             ) from error
         except (RuntimeError, OSError, EOFError, ValueError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise SemiHVError(f"{path} cannot be read: {reason}", "Fetch the file again.") from error
+            raise SemiHVError(f"{path} cannot be read: {first_line(error)}.", "Fetch the file again.") from error
         if not isinstance(tensors, dict):
             raise SemiHVError(f"{path} is no plain state dict: it holds a {type(tensors).__name__}.")
         others = [key for key, value in tensors.items() if not isinstance(value, torch.Tensor)]

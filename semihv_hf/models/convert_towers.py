@@ -7,7 +7,6 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,47 +54,37 @@ HUB_SAFETENSORS = ["model.safetensors", "model-*.safetensors", "model.safetensor
 HUB_PICKLES = ["pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json", OPEN_CLIP_FILES[1]]
 
 
-@dataclass
-class Tower:
+class TowerCheckpoint:
     """
-    A vision tower as [`PMCCambrianForConditionalGeneration.save_pretrained`] stores it.
+    A vision tower's own checkpoint, opened: configuration and shapes are known and checked, no weight is read yet.
+
+    Every tensor of the source must be used or be known as dispensable (text model, pooling and classification heads),
+    and every tensor of the tower must be there in its shape. DINOv2's position embedding is brought to the grid of
+    `image_size` once, see [`bake_positions`], so that nothing is interpolated when the model runs.
 
     Args:
         name (`str`): `siglip`, `clip`, `dino` or `convnext`.
-        config (`PreTrainedConfig`): its entry of [`PMCCambrianConfig`].
-        tensors (`dict[str, torch.Tensor]`): by their names behind `model.vision_towers.<name>.`.
-        source (`str`): where it came from.
-    """
-
-    name: str
-    config: PreTrainedConfig
-    tensors: dict[str, torch.Tensor]
-    source: str
-
-
-class TowerCheckpoint:
-    """
-    A tower's checkpoint, opened: configuration and shapes are known and checked, no weight is read yet.
-
-    Arguments and errors are those of [`read_tower`].
+        source (`str` or `os.PathLike`): a folder, a file of weights with its configuration beside it, or a Hub id.
+            Hugging Face folders of SigLIP, CLIP and DINOv2 (the vision part of a full model is taken out), and
+            open_clip or timm files of SigLIP and ConvNeXt. Safetensors are preferred to pickles.
+        image_size (`int`, *optional*): side of the square input in pixels; by default 378 for `dino`, 1024 for
+            `convnext`, and the checkpoint's own for the others, which cannot be changed.
 
     Attributes:
         config (`PreTrainedConfig`): entry of [`PMCCambrianConfig`].
-        shapes (`dict[str, tuple[int, ...]]`): shape of every tensor that [`TowerCheckpoint.get`] gives.
+        shapes (`dict[str, tuple[int, ...]]`): shape of every tensor that [`TowerCheckpoint.get`] gives, by its name
+            behind `model.vision_towers.<name>.`.
         source (`str`): where it came from.
+
+    Raises:
+        `SemiHVError`: for an unknown tower or layout, a Hub id that cannot be had, a pickle with code in it, and a
+            missing, unexpected or misshapen tensor.
     """
 
-    def __init__(
-        self,
-        name: str,
-        source: str | os.PathLike,
-        *,
-        dtype: torch.dtype | None = None,
-        image_size: int | None = None,
-    ):
+    def __init__(self, name: str, source: str | os.PathLike, *, image_size: int | None = None):
         if name not in HF_TYPES:
             raise SemiHVError(f"Unknown vision tower {name!r}.", f"Known towers are {', '.join(HF_TYPES)}.")
-        self.name, self.dtype, self.source = name, dtype, str(source)
+        self.name, self.source = name, str(source)
         place = Path(source).expanduser()
         if not place.exists():
             place = _download(self.source)
@@ -127,8 +116,7 @@ class TowerCheckpoint:
             value = value.chunk(parts)[part].clone()
         if key == "embeddings.position_embeddings" and self._grid is not None:
             value = bake_positions(value, self._grid)
-        value = value.reshape(self.shapes[key])
-        return value.to(self.dtype) if self.dtype is not None and value.is_floating_point() else value
+        return value.reshape(self.shapes[key])
 
     def _set_image_size(self, image_size: int | None) -> None:
         config = self.config
@@ -149,50 +137,6 @@ class TowerCheckpoint:
                 self._grid = grid
                 self.shapes[key] = (1, grid**2 + 1, config.hidden_size)
         config.image_size = image_size
-
-
-def read_tower(
-    name: str,
-    source: str | os.PathLike,
-    *,
-    dtype: torch.dtype | None = None,
-    image_size: int | None = None,
-) -> Tower:
-    """
-    Reads a vision tower from its own checkpoint.
-
-    Every tensor of the source must be used or be known as dispensable (text model, pooling and classification heads),
-    and every tensor of the tower must be there in its shape. DINOv2's position embedding is brought to the grid of
-    `image_size` once, see [`bake_positions`], so that nothing is interpolated when the model runs.
-
-    Args:
-        name (`str`): `siglip`, `clip`, `dino` or `convnext`.
-        source (`str` or `os.PathLike`): a folder, a file of weights with its configuration beside it, or a Hub id.
-            Hugging Face folders of SigLIP, CLIP and DINOv2 (the vision part of a full model is taken out), and
-            open_clip or timm files of SigLIP and ConvNeXt. Safetensors are preferred to pickles.
-        dtype (`torch.dtype`, *optional*): by default each tensor keeps its own.
-        image_size (`int`, *optional*): side of the square input in pixels; by default 378 for `dino`, 1024 for
-            `convnext`, and the checkpoint's own for the others, which cannot be changed.
-
-    Returns:
-        [`Tower`]: configuration and tensors.
-
-    Raises:
-        `SemiHVError`: for an unknown tower or layout, a Hub id that cannot be had, a pickle with code in it, and a
-            missing, unexpected or misshapen tensor.
-
-    Example:
-
-    ```python
-    >>> from semihv_hf.models.convert_towers import read_tower
-    >>> tower = read_tower("dino", "facebook/dinov2-giant")  # doctest: +SKIP
-    >>> tower.tensors["embeddings.position_embeddings"].shape  # doctest: +SKIP
-    torch.Size([1, 730, 1536])
-    ```
-    """
-    checkpoint = TowerCheckpoint(name, source, dtype=dtype, image_size=image_size)
-    tensors = {key: checkpoint.get(key) for key in checkpoint.shapes}
-    return Tower(name, checkpoint.config, tensors, checkpoint.source)
 
 
 def bake_positions(embedding: torch.Tensor, grid: int) -> torch.Tensor:

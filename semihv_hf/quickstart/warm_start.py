@@ -23,6 +23,7 @@ def warm_start(text_model: Path, data: Path, out: Path, *, groups: list[str], st
     """
     from datasets import load_dataset
 
+    from semihv_hf.data.source_counts import source_counts
     from semihv_hf.files import write_json
     from semihv_hf.models.export import save_checkpoint
     from semihv_hf.progress import progress_bar
@@ -58,6 +59,8 @@ def warm_start(text_model: Path, data: Path, out: Path, *, groups: list[str], st
         "recipe": None,
         "dataset_config": "alignment",
         "rows": len(rows),
+        "sources": source_counts(rows),
+        "sources_before": [],  # the text model brings its own licence; its texts are no rows of ours
         "seed": seed,
         "seconds": round(time.monotonic() - started, 1),
         "peak_rss_gib": peak_rss_gib(),

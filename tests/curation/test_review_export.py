@@ -119,3 +119,22 @@ def test_nothing_to_write_and_a_folder_that_is_not_empty_are_one_clear_error(rev
     with pytest.raises(SemiHVError, match="is not empty"):
         review.export(tmp_path / "full")
     assert (tmp_path / "full" / "file").read_text() == "mine"
+
+
+def test_a_reviewed_folder_can_be_published(review, tmp_path, capsys):
+    """Its gate, its list of files and its card, up to the first request."""
+    from semihv_hf.hub.publish import publish
+
+    decide(review, 0, "edit", "Dr Reviewer", texts={"1": "better"})
+    decide(review, 1, "accept", "Dr Reviewer")
+    review.export(tmp_path / "out")
+    report = publish("dataset", tmp_path / "out", "alice/reviewed", dry_run=True, progress=False)
+    names = {file.name for file in report.files}
+    assert names == {
+        "README.md", "review_manifest.json", "review_report.json", "data/instruction/train-00000-of-00001.parquet",
+        "data/preferences/train-00000-of-00001.parquet",
+    }  # fmt: skip
+    assert not [name for name in names if b"Reviewer" in (tmp_path / "out" / name).read_bytes()]
+    (tmp_path / "out" / "review_manifest.json").unlink()
+    with pytest.raises(SemiHVError, match="no build_manifest.json or curate_manifest.json or review_manifest.json"):
+        publish("dataset", tmp_path / "out", "alice/reviewed", dry_run=True, progress=False)

@@ -1,7 +1,7 @@
 """Signed statements: what they open, what they do not, and that an incomplete one is refused by name."""
 
 import json
-from datetime import date
+from datetime import date, datetime
 
 import pytest
 import yaml
@@ -84,10 +84,12 @@ def change_statement(**fields):
         (change(organisation=None), "no `organisation`"),
         (change(date="soon"), "no `date`"),
         (change(date="2026-11-23"), "in the future"),
+        (change(date=datetime(2026, 11, 20, 10)), "no `date`"),
         (change(statements=[]), "no list `statements`"),
         (change(statements=["all"]), "no mapping"),
         (change_statement(source="nowhere"), "'nowhere' has no entry"),
         (change_statement(gates=["everything"]), "known are send, write, publish"),
+        (change_statement(gates=[["publish"]]), "known are send, write, publish"),
         (change_statement(base_url=None), "no `base_url`"),
         (change_statement(statement="It is fine."), "says too little about mimic_cxr"),
         ("just words", "no mapping of fields"),
@@ -102,5 +104,5 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
     with pytest.raises(SemiHVError, match="none.yaml cannot be read"):
         read_attestation(tmp_path / "none.yaml")
     (tmp_path / "torn.yaml").write_text("statements: [")
-    with pytest.raises(SemiHVError, match="torn.yaml cannot be read"):
+    with pytest.raises(SemiHVError, match="torn.yaml cannot be read: .*Error[^\\n]*$"):
         read_attestation(tmp_path / "torn.yaml")

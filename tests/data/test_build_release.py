@@ -177,8 +177,8 @@ def test_limit_takes_the_first_items(release, tmp_path):
     [
         ("raise", "malformed row", "KeyError: 'images/x", 0),
         ("invalid", "malformed row", "Field facts[0].value is '', not a non-empty string.", 0),
-        ("surrogate", "malformed row", "a column cannot hold it: 'utf-8' codec can't encode", 0),
-        ("number", "malformed row", "a column cannot hold it: Expected bytes, got a 'int' object", 0),
+        ("surrogate", "malformed row", "a column cannot hold it: UnicodeEncodeError: 'utf-8' codec can't encode", 0),
+        ("number", "malformed row", "a column cannot hold it: ArrowTypeError: Expected bytes, got a 'int' object", 0),
         ("record", "malformed row", "RuntimeError: no record", 0),
         ("twice", "duplicate row", "the same content was read before", 2),
         ("excluded", "refusal", "on demand", 0),

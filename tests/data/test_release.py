@@ -1,6 +1,7 @@
 """A release folder: what it must hold, and that nothing outside it is ever read."""
 
 import gzip
+import os
 import pickle
 import struct
 import zipfile
@@ -105,6 +106,27 @@ def test_a_link_that_leaves_the_release_is_refused_and_not_listed(root):
             release.read_bytes(name)
     assert release.read_bytes("images/inside.jpg") == b"a\n1\n"
     assert list(release.find("images/*")) == ["images/inside.jpg", "images/p1"]
+
+
+@pytest.mark.parametrize("pattern", ["a.csv", "*.csv", "**/a.csv", "sub/*.csv", "**/*.csv"])
+@pytest.mark.parametrize("kind", ["link out", "link to nowhere", "pipe"])
+def test_a_table_that_may_not_be_read_is_not_passed_over(root, pattern, kind):
+    """Its rows would be missing, and nothing would say so."""
+    place = root / ("sub/a.csv" if pattern.startswith("sub") else "a.csv")
+    place.parent.mkdir(exist_ok=True)
+    (root.parent / "secret").write_text("a\nsecret\n")
+    if kind == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to(root.parent / ("secret" if kind == "link out" else "nowhere"))
+    release = Release(root)
+    with pytest.raises(SemiHVError, match=f"{place.relative_to(root)} in .* (leads out|neither a file)"):
+        list(release.find(pattern))
+    with pytest.raises(SemiHVError, match="a.csv"):
+        release.require("some", [(f"none.csv | {pattern} | info.csv", "tables")])
+    place.unlink()
+    place.symlink_to(root / "info.csv")
+    assert str(place.relative_to(root)) in list(release.find(pattern))
 
 
 def test_archive_members_that_are_not_safe_are_refused(root):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from semihv_hf.data.release import Release
 from semihv_hf.data.tables import DiskTable, csv_rows, json_rows
+from semihv_hf.errors import SemiHVError
 
 
 @pytest.fixture
@@ -24,6 +25,14 @@ def test_csv_rows_carry_the_names_of_the_header(release):
         {"ImageID": "b", "Report": ""},
         {"ImageID": "c", "Report": "d", "": "e,f"},
     ]
+
+
+def test_a_table_without_even_a_header_is_an_error_and_one_without_rows_is_not(release):
+    (release.root / "t.csv").write_text("a,b\n")
+    assert list(csv_rows(release, "t.csv")) == []
+    (release.root / "t.csv").write_text("")
+    with pytest.raises(SemiHVError, match="t.csv in .* is empty"):
+        list(csv_rows(release, "t.csv"))
 
 
 def test_a_cell_may_be_long(release):

@@ -72,7 +72,7 @@ def _folders(folder: Path):
     outside = folder / "outside" / "secret.txt"
     for name, content in pickles().items():
         yield f"pickle as safetensors, {name}", "model", {"model.safetensors": content}
-        yield f"pickle as parquet, {name}", "dataset", {"data/train-0.parquet": content}
+        yield f"pickle as parquet, {name}", "dataset", {"data/x/train-0.parquet": content}
         yield f"pickle as json, {name}", "model", {"tokenizer.json": content}
     for name, content in bad_safetensors().items():
         if name not in ("absurd shape", "dtype that does not exist"):  # nothing outside of the file is described
@@ -103,17 +103,20 @@ def _folders(folder: Path):
         "model",
         {"model.safetensors": safetensors({"state.0.exp_avg": ONE}, b"\0" * 4)},
     )
-    yield "a home folder in a column", "dataset", {"data/t.parquet": _parquet(text=["x", f"see {HOME}"])}
-    yield "a token in a column", "dataset", {"data/t.parquet": _parquet(text=[["x", HUB_TOKEN]])}
+    yield "a home folder in a column", "dataset", {"data/x/t.parquet": _parquet(text=["x", f"see {HOME}"])}
+    yield "a token in a column", "dataset", {"data/x/t.parquet": _parquet(text=[["x", HUB_TOKEN]])}
     yield (
         "a path inside a column of images",
         "dataset",
-        {"data/t.parquet": _parquet(images=[[{"bytes": b"x", "path": HOME + "/1.png"}]])},
+        {"data/x/t.parquet": _parquet(images=[[{"bytes": b"x", "path": HOME + "/1.png"}]])},
     )
-    yield "a DICOM with a name", "dataset", {"images/1.dcm": partial(_dicom, PatientName="Doe^Jane")}
-    yield "a DICOM with a birth date", "dataset", {"images/1.dcm": partial(_dicom, PatientBirthDate="19700101")}
+    torn = b"\0" * 128 + b"DICM\x02\0\0\0UL\xff\xff"
+    yield "a DICOM", "dataset", {"images/1.dcm": partial(_dicom, PatientName="Doe^Jane")}
     yield "a DICOM as JSON", "model", {"tokenizer.json": partial(_dicom, PatientName="Doe^Jane")}
-    yield "a torn DICOM", "dataset", {"images/1.dcm": b"\0" * 128 + b"DICM\x02\0\0\0UL\xff\xff"}
+    yield "a DICOM in a column of images", "dataset", {"data/x/t.parquet": _parquet(images=[[{"bytes": torn}]])}
+    yield "a pickle in a column", "dataset", {"data/x/t.parquet": _parquet(images=[b"x", pickles()["protocol 4"]])}
+    yield "a token in a column of bytes", "dataset", {"data/x/t.parquet": _parquet(images=[HUB_TOKEN.encode()])}
+    yield "rows beside the rows", "dataset", {"more.parquet": _parquet(text=["x"])}
     yield "a link out of the folder", "model", {"tokenizer.json": _link(outside)}
     yield "a link to a system file", "space", {"notes.md": _link("/etc/passwd")}
     yield "a broken link", "model", {"tokenizer.json": _link("nowhere")}
@@ -126,7 +129,7 @@ def _folders(folder: Path):
     yield "JSON with a number of a million digits", "model", {"tokenizer.json": "9" * 1_000_000}
     yield "bytes as text", "space", {"notes.md": bytes(range(256))}
     yield "a picture that is none", "space", {"chart.png": b"<script>"}
-    yield "half a Parquet", "dataset", {"data/t.parquet": b"PAR1" + b"\0" * 40 + b"PAR1"}
+    yield "half a Parquet", "dataset", {"data/x/t.parquet": b"PAR1" + b"\0" * 40 + b"PAR1"}
     yield "code without a manifest", "model", {"modeling_x.py": python_code()}
     yield "code that is no Python", "space", {"app.py": "import os; os.system('" + canary()}
     yield "deep Python", "space", {"app.py": "x = " + "(" * 5000 + ")" * 5000}

@@ -2,12 +2,14 @@
 
 import json
 import os
+import pickle
 import struct
 
 import pytest
 
 from semihv_hf.errors import SemiHVError
 from semihv_hf.hub.allowed_files import KINDS, RefusedUpload, check_upload
+from semihv_hf.hub.program_data import program_sources
 from semihv_hf.models.pmc_cambrian.saving_pmc_cambrian import write_code_manifest
 from semihv_hf.resources import resource_dir
 
@@ -49,6 +51,7 @@ def test_every_shipped_metric_and_script_may_be_uploaded():
     for folder in metrics:
         assert len(check_upload(folder, "metric")) >= 4
         assert len(check_upload(folder, "space")) >= 4
+        assert not program_sources(folder)
     for name in ("semihvision", "jama_clinical_challenge"):
         assert {"README.md", "builder.py"} <= {
             file.name for file in check_upload(resource_dir("dataset_scripts") / name, "dataset")
@@ -117,21 +120,60 @@ def test_a_hostile_name_does_not_reach_the_terminal(model):
     assert "\x1b" not in str(caught.value)
 
 
-def test_dicom_with_a_patient_is_refused_and_without_one_is_not(tmp_path):
-    from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian
+def test_rows_are_taken_where_the_gate_counts_them_and_lists_of_what_is_no_row_stay(tmp_path):
+    rows = write_parquet(tmp_path / "data" / "cases" / "train-00000-of-00001.parquet", text=["a caption"])
+    lists = ("skipped", "failures", "rejected", "duplicates", "contamination", "overlap")
+    for name in lists:
+        write_parquet(tmp_path / f"{name}.parquet", source=["mimic_cxr"], detail=["a text of the source"])
+    assert [file.path for file in check_upload(tmp_path, "dataset")] == [rows]
+    for name in ("more.parquet", "data/more.parquet", "more/skipped.parquet", "data/a/b/train.parquet"):
+        other = write_parquet(tmp_path / name, text=["a caption"])
+        assert "not on the list" in refused(tmp_path, "dataset")[name]
+        other.unlink()
+    (tmp_path / "skipped.parquet").unlink()
+    (tmp_path / "skipped.parquet").symlink_to(rows)
+    assert "not on the list" in refused(tmp_path, "dataset")["skipped.parquet"]
 
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = meta.MediaStorageSOPInstanceUID = "1.2.3"
-    data = FileDataset("x", {}, file_meta=meta, preamble=b"\0" * 128)
-    data.Modality, data.PatientName = "CT", "Anonymous"
-    (tmp_path / "images").mkdir()
-    data.save_as(tmp_path / "images" / "1.dcm", enforce_file_format=True)
-    assert [file.name for file in check_upload(tmp_path, "dataset")] == ["images/1.dcm"]
-    data.PatientName = "Doe^Jane"
-    data.save_as(tmp_path / "images" / "1.dcm", enforce_file_format=True)
-    assert "PatientName" in refused(tmp_path, "dataset")["images/1.dcm"]
+
+def write_parquet(path, **columns):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def columns_with_a_token():
+    import pyarrow as pa
+
+    yield "text", pa.array([TOKEN])
+    yield "text of bytes", pa.array([b"x", TOKEN.encode()])
+    yield "structure", pa.array([{"a": {"b": TOKEN}}])
+    yield "list", pa.array([[["x", TOKEN]]])
+    yield "map", pa.array([[("a", TOKEN)]], pa.map_(pa.string(), pa.string()))
+    yield "list view", pa.array([[TOKEN]], pa.list_view(pa.string()))
+    yield "text view", pa.array([TOKEN], pa.string_view())
+    yield "words", pa.array([TOKEN]).dictionary_encode()
+    yield "JSON", pa.array([json.dumps({"a": TOKEN})], pa.json_())
+    yield "bytes of one length", pa.array([TOKEN.encode()], pa.binary(len(TOKEN)))
+
+
+@pytest.mark.parametrize("column", [pytest.param(column, id=name) for name, column in columns_with_a_token()])
+def test_no_kind_of_column_hides_a_token(column, tmp_path):
+    write_parquet(tmp_path / "data" / "x" / "train.parquet", hidden=column)
+    (rule,) = refused(tmp_path, "dataset").values()
+    assert ("access token" in rule or "not looked into" in rule) and "column hidden" in rule and TOKEN not in rule
+
+
+def test_rows_hold_pictures_and_neither_dicom_nor_pickles(tmp_path):
+    path = tmp_path / "data" / "x" / "train.parquet"
+    pictures = [b"\x89PNG\r\n\x1a\n" + b"\0" * 200, b"\xff\xd8\xff" + b"\0" * 200, None]
+    write_parquet(path, images=[[{"bytes": data, "path": None}] for data in pictures], number=[1, 2, 3])
+    assert [file.path for file in check_upload(tmp_path, "dataset")] == [path]
+    for data, said in ((pictures[0][:8] + b"\0" * 120 + b"DICM" + b"\0" * 99, "DICOM"), (pickle.dumps([1]), "pickle")):
+        write_parquet(path, images=[[{"bytes": pictures[0], "path": None}, {"bytes": data, "path": None}]])
+        assert said in refused(tmp_path, "dataset")["data/x/train.parquet"]
 
 
 def test_wrong_calls_are_clear(tmp_path):

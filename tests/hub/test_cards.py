@@ -24,6 +24,7 @@ RECORD = {
     "text_model": "smollm2-135m",
 }
 SCORES = {
+    "model": "1_alignment@255ad639",  # the content of the folder below
     "verdict": {
         "n": 407,
         "n_cases": 220,
@@ -65,6 +66,19 @@ def test_card_of_a_training_stage_parses_and_holds_the_numbers_of_the_record(fol
     assert "carries no scores" in text
     assert "trust_remote_code=True, revision=revision" in text
     assert "clinical decision" in text
+
+
+def test_scores_of_another_checkpoint_are_not_stated(folder):
+    (folder / "scores.json").write_text(json.dumps(SCORES))
+    assert "71.5 %" in write_model_card(folder, RECORD).read_text()
+    (folder / "README.md").unlink()
+    (folder / "model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(SemiHVError, match="scores are about 1_alignment@.*, not about the checkpoint in .* which is"):
+        write_model_card(folder, RECORD)
+    nobodys = {**SCORES, "model": "gpt-4o"}
+    with pytest.raises(SemiHVError, match="scores are about gpt-4o, not"):
+        write_model_card(folder, RECORD, scores=nobodys)
+    assert not (folder / "README.md").exists()
 
 
 def test_scores_become_a_table_and_an_evaluation_result(folder):
@@ -152,13 +166,15 @@ def test_a_log_without_losses_is_an_error(folder):
 
 
 def test_earlier_stages_are_found_beside_the_checkpoint(folder):
-    for name, title in (("0_warmup", "Warm-up"), ("2_instruction", "Instruction tuning")):
+    """What the card says of the training is of the stages that led here, not of what else lies there."""
+    for name, title in (("0_warmup", "Warm-up"), ("0_other", "Another run"), ("2_instruction", "Instruction tuning")):
         other = folder.parent / name
         other.mkdir()
         (other / "stage.json").write_text(json.dumps({**RECORD, "title": title}))
-    text = ModelCard.load(write_model_card(folder, RECORD)).text
+    text = ModelCard.load(write_model_card(folder, {**RECORD, "model": "0_warmup"})).text
     assert text.index("| Warm-up |") < text.index("| Alignment |")
-    assert "Instruction tuning" not in text
+    assert "Instruction tuning" not in text and "Another run" not in text
+    assert "All stages together took 162 seconds" in text
 
 
 @pytest.mark.parametrize(
@@ -178,6 +194,31 @@ def test_sources_are_counted_by_licence():
     )
     expected = [{"source": "a", "licence": "BSD", "rows": 1}, {"source": "b", "licence": "MIT", "rows": 2}]
     assert source_counts(dataset) == source_counts(list(dataset)) == expected
+    assert source_counts([]) == []
+
+
+def test_retrieved_texts_and_days_are_counted_too():
+    from datasets import Dataset
+
+    def row(source, published=None, *evidence):
+        facts = [{"name": "title", "value": "x"}, *([{"name": "published", "value": published}] if published else [])]
+        retrieved = [{"source": name, "licence": "?", "text": "a long text"} for name in evidence]
+        return {"source": source, "licence": "?", "facts": facts, "evidence": retrieved}
+
+    rows = [
+        row("eurorad", "2015-07-06", "a", "a"), row("eurorad", "2015-07-05"), row("eurorad"), row("eurorad", "soon"),
+        row("b", "2020-01-01", "eurorad", "b"),
+    ]  # fmt: skip
+    expected = [
+        {"source": "a", "licence": "?", "rows": 1},
+        {"source": "b", "licence": "?", "rows": 1},
+        {"source": "eurorad", "licence": "?", "rows": 5, "early": 4},
+    ]
+    dataset = Dataset.from_list(rows)
+    assert source_counts(rows) == source_counts(dataset) == expected
+    assert source_counts(dataset.select([4, 0])) == source_counts([rows[4], rows[0]])
+    plain = dataset.remove_columns(["facts", "evidence"])
+    assert source_counts(plain)[1] == {"source": "eurorad", "licence": "?", "rows": 4, "early": 4}
 
 
 def test_the_record_of_a_run_sums_the_data_of_its_stages(tmp_path):
@@ -193,10 +234,12 @@ def test_the_record_of_a_run_sums_the_data_of_its_stages(tmp_path):
         for config in ("alignment", "instruction")
     )
     (tmp_path / "data" / "README.md").write_text(f"---\nconfigs:\n{front_matter}---\n")
+    before = None
     for stage, config in (("1_alignment", "alignment"), ("2_instruction", "instruction")):
         folder = tmp_path / "checkpoints" / stage
         folder.mkdir(parents=True)
-        (folder / "stage.json").write_text(json.dumps({**RECORD, "dataset_config": config}))
+        (folder / "stage.json").write_text(json.dumps({**RECORD, "dataset_config": config, "model": before}))
+        before = stage
     (tmp_path / "scores.json").write_text(json.dumps(SCORES))
     record = run_record(tmp_path, "2_instruction")
     assert record["sources"] == [
@@ -232,6 +275,10 @@ def test_dataset_cards_say_how_to_load_what_is_wrong_and_whom_to_ask(name, root)
         ("---\n- 1\n---\n", "no fields"),
         ("---\nlicense: mit\n---\n# x\n", "no library_name"),
         ("---\nlicense: other\nlibrary_name: x\npipeline_tag: y\n---\n# x\n", "no license_name"),
+        (
+            "---\nlicense: {a: b}\nlibrary_name: 2020-01-01\npipeline_tag: y\n---\n# x\n",
+            "license is .*library_name is",
+        ),
         ("---\na: " + "[" * 5000 + "\n---\n", "nested"),
     ],
 )

@@ -166,15 +166,17 @@ def test_forbidden_and_undetermined_sources_are_refused_whatever_the_flags(
 
 
 @pytest.mark.parametrize("published_on, allowed", [("2015-07-06", True), ("2015-07-05", False), (None, False)])
-def test_eurorad_is_free_from_its_day_on(hub, published, tmp_path, published_on, allowed):
+@pytest.mark.parametrize("source", ["eurorad", "medthinkvqa"])
+def test_eurorad_is_free_from_its_day_on(hub, published, tmp_path, source, published_on, allowed):
     folder = write_dataset(
-        tmp_path / "data", [drawn_case(0, "eurorad", "2020-01-01"), drawn_case(1, "eurorad", published_on)]
+        tmp_path / "data", [drawn_case(0, source, "2020-01-01"), drawn_case(1, source, published_on)]
     )
     if allowed:
         assert published(folder).revision
     else:
         message = refusal(published, folder)
-        assert "1 of 2 rows" in message and "2015-07-06" in message and "eurorad.org/terms" in message
+        assert "1 of 2 rows" in message and "2015-07-06" in message
+        assert ("eurorad.org/terms" if source == "eurorad" else "MedThinkVQA") in message
         assert hub.log.requests == []
 
 
@@ -196,6 +198,10 @@ def test_a_statement_opens_what_is_open_and_is_published_along(hub, published, t
     assert kept["signed_by"] == "A. Researcher" and kept["text"] == statement.read_text()
     hub.log.clear()
     assert published(folder, attestation=read_attestation(statement)).sent == []
+    statement.write_text(statement.read_text().replace("in writing", "in the letter /ho" + "me/somebody/letter.pdf"))
+    assert "The statement, which is published along, names a folder" in refusal(
+        published, folder, attestation=read_attestation(statement)
+    )
     never = write_dataset(tmp_path / "never", [drawn_case(1, "mimic_cxr")])
     statement.write_text(statement.read_text().replace("deeplesion", "mimic_cxr"))
     assert "physionet" in refusal(published, never, attestation=read_attestation(statement))
@@ -230,6 +236,50 @@ def test_the_work_of_a_curation_stays_and_its_example_names_the_repository(hub, 
     assert f'load_dataset("{ID}", "cases")' in hub.read("datasets", ID, "README.md").decode()
 
 
+def test_what_is_in_no_row_stays_and_other_rows_are_refused(hub, published, dataset):
+    """A source that occurs only in the lists of what was left out is not asked about, because they are not sent."""
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table({"source": ["mimic_cxr"], "source_id": ["s1"], "detail": ["FINDINGS: small effusion"]})
+    for name in ("skipped", "failures", "rejected"):
+        pyarrow.parquet.write_table(table, dataset / f"{name}.parquet")
+    pyarrow.parquet.write_table(table, dataset / "more.parquet")
+    assert "more.parquet is not on the list" in refusal(published, dataset)
+    assert hub.log.requests == []
+    (dataset / "more.parquet").unlink()
+    published(dataset)
+    files = hub.repository("datasets", ID).resolve("main").files
+    assert [name for name in files if "/" not in name] == [".gitattributes", "README.md", "build_manifest.json"]
+    assert not [name for name in files if b"effusion" in hub.read("datasets", ID, name)]
+
+
+@pytest.mark.parametrize("kind", ["no name", "two names", "evidence without a name", "evidence of texts"])
+def test_rows_that_name_no_source_are_refused(hub, published, dataset, kind):
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = {"source": ["pydicom", None]}
+    if kind.startswith("evidence"):
+        evidence = [["a text"]] if kind == "evidence of texts" else [[{"source": None, "licence": "?"}]]
+        columns = {"source": ["pydicom"], "evidence": evidence}
+    table = pyarrow.table(columns)
+    if kind == "two names":
+        table = pyarrow.table([["pydicom"], ["mimic_cxr"]], ["source", "source"])
+    shard = dataset / "data" / "cases" / "train-00000-of-00002.parquet"
+    pyarrow.parquet.write_table(table, shard)
+    manifest = json.loads((dataset / "build_manifest.json").read_text())
+    manifest["shards"]["cases"]["train"][0]["bytes"] = shard.stat().st_size
+    (dataset / "build_manifest.json").write_text(json.dumps(manifest))
+    said = (
+        "cannot be read"
+        if kind in ("two names", "evidence of texts")
+        else "Source '' has no entry in the licence registry"
+    )
+    assert said in refusal(published, dataset)
+    assert hub.log.requests == []
+
+
 def test_unfinished_changed_and_empty_folders_are_refused(hub, published, dataset, tmp_path):
     unfinished = write_dataset(tmp_path / "unfinished", [drawn_case(0)], manifest=False)
     assert "not a finished dataset folder" in refusal(published, unfinished)
@@ -239,8 +289,9 @@ def test_unfinished_changed_and_empty_folders_are_refused(hub, published, datase
     shard = dataset / "data" / "cases" / "train-00000-of-00002.parquet"
     shard.write_bytes(shard.read_bytes() + b"x")
     assert shard.name in refusal(published, dataset)
-    (dataset / "build_manifest.json").write_text("{")
-    assert "cannot be read" in refusal(published, dataset)
+    for text in ("{", "[" * 100_000, '{"shards": [1]}'):
+        (dataset / "build_manifest.json").write_text(text)
+        assert "cannot be read" in refusal(published, dataset)
     assert hub.log.requests == []
 
 
@@ -302,6 +353,31 @@ def test_a_metric_becomes_a_space_of_its_name(hub, published, tmp_path):
     assert "app.py" in hub.repository("spaces", "alice/demo").resolve("main").files
     (folder / "README.md").write_text("# no front matter\n")
     assert "has no front matter" in refusal(published, folder, "alice/agree", "metric")
+
+
+@pytest.mark.parametrize(
+    "name, text, said",
+    [
+        (
+            "examples.jsonl",
+            '{"question": "x"}\n{"source": "jama", "question": "A woman in her 50s"}\n',
+            "jamanetwork.com",
+        ),
+        ("examples.json", '{"rows": [[{"benchmark": "mimic_cxr"}]]}', "physionet.org"),
+        ("examples.csv", "text,source\nFINDINGS,radiopaedia\n", "radiopaedia.org/licence"),
+        ("examples.csv", "source,published\neurorad,2014-01-01\n", "2015-07-06"),
+        ("examples.csv", "source,text\nllava_med,x\n", "a Space cannot ask for agreement"),
+    ],
+)
+def test_the_rows_that_a_program_brings_are_asked_about(hub, published, tmp_path, name, text, said):
+    folder = write_metric(tmp_path / "agree", "agree")
+    (folder / name).write_text(text)
+    for kind in ("metric", "space"):
+        message = refusal(published, folder, "alice/agree", kind, private=True)
+        assert said in message and "Nothing was uploaded" in message
+    assert hub.log.requests == []
+    (folder / name).write_text('{"source": "what the user typed"}' if name.endswith("json") else '{"a": "b"}\n')
+    assert published(folder, "alice/agree", "space").revision
 
 
 def test_no_token(hub, dataset, monkeypatch, tmp_path):

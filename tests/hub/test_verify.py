@@ -172,3 +172,33 @@ def test_the_rule_would_find_a_foreign_import():
         "requests",
         "evil",
     }
+
+
+def test_weights_of_other_kinds_and_pickles_in_any_wrapping_are_wrong(folder):
+    import gzip
+    import io
+    import pickle
+    import tarfile
+    import zipfile
+
+    import numpy as np
+
+    packed = pickle.dumps([1], protocol=4)
+    objects, fields, tar, nested = (io.BytesIO() for _ in range(4))
+    np.savez(objects, a=np.array([{"a": 1}], dtype=object))
+    np.save(fields, np.array([(1, {})], dtype=[("number", "i8"), ("any", object)]))
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        member = tarfile.TarInfo("pickle")
+        member.size = len(packed)
+        archive.addfile(member, io.BytesIO(packed))
+    with zipfile.ZipFile(nested, "w") as archive:
+        archive.writestr("inner.gz", gzip.compress(packed))
+    made = {"objects": objects, "fields": fields, "tar": tar, "nested": nested}
+    for name, file in made.items():
+        (folder / f"{name}.txt").write_bytes(file.getvalue())
+    (folder / "tar.gz.txt").write_bytes(gzip.compress(tar.getvalue()))
+    numbers = io.BytesIO()
+    np.save(numbers, np.array([(1, 2.0)], dtype=[("number", "i8"), ("other", "f4")]))
+    (folder / "numbers.npy").write_bytes(numbers.getvalue())
+    (folder / "pytorch_model.bin").write_bytes(b"\0" * 2000)
+    assert set(wrong(folder)) == {*(f"{name}.txt" for name in made), "tar.gz.txt", "pytorch_model.bin"}

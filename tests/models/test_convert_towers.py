@@ -10,6 +10,7 @@ from tower_checkpoints import (
     CONVNEXT_XXLARGE,
     SIGLIP_SO400M,
     VIT,
+    read_tower,
     register_tiny_siglip,
     save_clip,
     save_dino,
@@ -20,7 +21,7 @@ from tower_checkpoints import (
 )
 
 from semihv_hf.errors import SemiHVError
-from semihv_hf.models.convert_towers import bake_positions, read_tower
+from semihv_hf.models.convert_towers import bake_positions
 from semihv_hf.models.pmc_cambrian.modeling_pmc_cambrian import PMCCambrianForConditionalGeneration
 from semihv_hf.models.tower_keys import TimmSettings, convnext_settings, siglip_settings
 

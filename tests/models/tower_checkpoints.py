@@ -13,6 +13,15 @@ SIGLIP_SO400M = {"embed_dim": 32, "depth": 3, "patch_size": 8, "img_size": 52}
 CONVNEXT_XXLARGE = {"depths": (1, 1, 2, 1), "dims": (8, 12, 16, 20)}
 
 
+def read_tower(name, source, **options):
+    """A tower's checkpoint with all of its tensors read."""
+    from semihv_hf.models.convert_towers import TowerCheckpoint
+
+    tower = TowerCheckpoint(name, source, **options)
+    tower.tensors = {key: tower.get(key) for key in tower.shapes}
+    return tower
+
+
 def timm_module():
     return pytest.importorskip("timm", reason="timm is not installed: pip install 'semihv-hf[dev]'")
 

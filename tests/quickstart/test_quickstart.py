@@ -56,6 +56,16 @@ def test_every_stage_has_a_model_card_and_only_the_last_states_scores(run):
     assert [stage for stage, card in cards.items() if "closed-question accuracy" in card] == ["3_annealing"]
 
 
+def test_the_last_checkpoint_may_be_published(run):
+    """The gate finds the records of all stages, and every file may leave."""
+    from semihv_hf.hub.publish import publish
+
+    shown = publish("model", run / "checkpoints" / "3_annealing", "clinic/small", dry_run=True)
+    assert shown.decisions and all(each.decision.allowed for each in shown.decisions)
+    files = {file.name for file in shown.files}
+    assert {"README.md", "model.safetensors", "stage.json", "code_manifest.json"} <= files
+
+
 def test_stages_train_what_their_recipes_say(run):
     records = {stage: json.loads((run / "checkpoints" / stage / "stage.json").read_text()) for stage in STAGES}
     assert all("vision_towers" in n or "connector" in n for n in records["0_warmup"]["trainable"]["names"])

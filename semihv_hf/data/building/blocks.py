@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import SemiHVError
+from ...errors import SemiHVError, first_line
 from ..checks import validate_case, validate_record
 from ..configs import CASES, config_of
 from ..schema import Case, Record
@@ -317,7 +317,7 @@ def _unfit(rows: Sequence[Mapping[str, Any]], schema: "pyarrow.Schema") -> dict[
         try:
             pyarrow.Table.from_pylist([row], schema=schema)
         except _NO_COLUMN as error:
-            found[row["id"]] = f"a column cannot hold it: {str(error).splitlines()[0]}"[:300]
+            found[row["id"]] = f"a column cannot hold it: {first_line(error)}"[:300]
     if not found:
         raise RuntimeError("rows that no column refuses alone were refused together")
     return found

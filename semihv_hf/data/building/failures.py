@@ -4,7 +4,7 @@ import errno
 import re
 from pathlib import Path
 
-from ...errors import SemiHVError
+from ...errors import SemiHVError, first_line
 from ..sources.base import Source
 
 # A setting that the user must mend, and what is missing from the installation, concern every row, not one.
@@ -36,8 +36,8 @@ def describe(error: BaseException, source: Source) -> str:
     Returns:
         `str`: its type and the first line of its message.
     """
-    text = (str(error).strip().splitlines() or [""])[0]
+    text = first_line(error)
     for root in {str(source.release.root), str(source.release.real_root)}:
         text = text.replace(root + "/", "").replace(root, source.name)
     text = _ABSOLUTE.sub(r"\1", text.replace(str(Path.home()) + "/", "~/"))
-    return f"{type(error).__name__}: {text}"[:_LONGEST]
+    return text[:_LONGEST]

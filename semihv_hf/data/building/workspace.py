@@ -123,7 +123,7 @@ def _ends(path: Path) -> dict[str, Any]:
     size = path.stat().st_size
     with open(path, "rb") as file:
         digest = hashlib.sha256(file.read(_HASHED_BYTES))
-        file.seek(max(size - _HASHED_BYTES, 0))
+        file.seek(max(size - _HASHED_BYTES, file.tell()))
         digest.update(file.read(_HASHED_BYTES))
     return {"bytes": size, "sha256": digest.hexdigest()}
 

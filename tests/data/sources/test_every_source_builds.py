@@ -28,7 +28,11 @@ from semihv_hf.data.attestations import read_attestation
 from semihv_hf.data.build import build
 from semihv_hf.data.checks import validate_case, validate_record
 from semihv_hf.data.sources import ADAPTERS
+from semihv_hf.errors import SemiHVError
+from semihv_hf.hub.publish import publish
 
+# Of these what a build makes may be passed on; the others are refused without a statement, or whatever is stated.
+MAY_BE_PUBLISHED = ("eurorad", "llava_med", "mama_mia", "pmc_vqa")
 # The fixtures of the adapters' own tests, under names of their own.
 biomed_vital = test_biomed_vital.release
 deeplesion = test_deeplesion.release
@@ -129,6 +133,19 @@ def test_a_release_becomes_a_dataset(name, prepared, tmp_path_factory):
     assert ("The author of this test" in json.dumps(manifest)) == (statement is not None)
     told = (out / "README.md").read_text()
     assert str(root) not in told and report["sources"][0]["licence"] in told
+
+    if name in MAY_BE_PUBLISHED:
+        shown = publish("dataset", out, "clinic/rows", dry_run=True)
+        shards = {path.relative_to(out).as_posix() for path in (out / "data").glob("*/*.parquet")}
+        others = {"README.md", "build_report.json", "build_manifest.json"}
+        assert {file.name for file in shown.files} == shards | others
+        # Nor does another file tell what was left out; the card names the rule, not the cases.
+        names = [row["source_id"] for row in skipped if len(row["source_id"]) > 8]
+        for other in others:
+            assert not [one for one in names if one in (out / other).read_text()]
+    else:
+        with pytest.raises(SemiHVError, match="Nothing was uploaded: Source"):
+            publish("dataset", out, "clinic/rows", dry_run=True)
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
