@@ -1,5 +1,6 @@
 """The files of answers that `semihv predict` writes, and that scores and reports are made from."""
 
+import json
 from pathlib import Path
 
 from semihv_hf.errors import SemiHVError
@@ -43,3 +44,36 @@ def read_predictions(path: str | Path) -> list[dict]:
                 f"{path}: lines {first} and {number} have the same id {row['id']!r}.", "Predict it anew."
             )
     return rows
+
+
+def asked_dataset(path: str | Path, data: str | Path) -> dict:
+    """Which questions a file of answers is about, for what is published of their scores.
+
+    Args:
+        path (`str` or `Path`): the file of answers; `<name>.meta.json` beside it tells config and split.
+        data (`str` or `Path`): the dataset folder, or a Hub id.
+
+    Returns:
+        `dict`: `name`, that on the folder's card, else the folder's or the Hub id; `hub_id`, `None` for a folder; and
+        `config` and `split`, each `None` where the answers were not made by `semihv predict`.
+    """
+    path, folder = Path(path), Path(data)
+    try:
+        settings = json.loads(path.with_name(f"{path.stem}.meta.json").read_text(encoding="utf-8"))["settings"]
+    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
+        settings = {}
+    asked = {"config": settings.get("config"), "split": settings.get("split")}
+    if not folder.is_dir():
+        return {"name": str(data), "hub_id": str(data), **asked}
+    return {"name": _card_name(folder / "README.md") or folder.resolve().name, "hub_id": None, **asked}
+
+
+def _card_name(card: Path) -> str | None:
+    import yaml
+    from huggingface_hub import metadata_load
+
+    try:
+        name = (metadata_load(card) or {}).get("pretty_name") if card.is_file() else None
+    except (ValueError, yaml.YAMLError):  # a card of the user's that is none
+        return None
+    return name if isinstance(name, str) else None

@@ -7,7 +7,7 @@ from semihv_hf.errors import SemiHVError
 from semihv_hf.evaluation.baselines import majority_rows, reference_answers, train_answers
 from semihv_hf.evaluation.conditions import CONDITIONS
 from semihv_hf.evaluation.letters import chosen_letter, options_in
-from semihv_hf.evaluation.prediction_files import read_predictions
+from semihv_hf.evaluation.prediction_files import asked_dataset, read_predictions
 from semihv_hf.evaluation.statistics import LEVEL, SAMPLES, clustered_interval, paired_difference
 from semihv_hf.files import write_json, write_jsonl
 
@@ -38,7 +38,7 @@ def score(
         seed (`int`, *optional*, defaults to 0): the seed of the bootstrap.
 
     Returns:
-        `dict`: what was written: `conditions`, `baselines`, `differences`, `verdict` and `jama`.
+        `dict`: what was written: `model`, `dataset`, `conditions`, `baselines`, `differences`, `verdict` and `jama`.
 
     Raises:
         SemiHVError: there are no predictions with the image, or the files do not belong together.
@@ -62,6 +62,7 @@ def score(
     out = Path(out)
     result = {
         "model": image[0]["model"],
+        "dataset": asked_dataset(folder / "image.jsonl", data),
         "n_cases": len({row["case_id"] for row in image}),
         "bootstrap": {"samples": SAMPLES, "level": LEVEL, "cluster": "case_id", "seed": seed},
         "conditions": {name: blocks[name] for name in CONDITIONS if name in blocks},

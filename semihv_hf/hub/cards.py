@@ -222,9 +222,12 @@ def _verdict(scores: Mapping | None) -> Mapping | None:
     verdict = scores["verdict"]
     if not _number(verdict, "n"):
         return None
+    dataset = _required(scores, "dataset")
     baselines = {name: _measured(one, "margin") for name, one in verdict["baselines"].items() if one}
     return {
         **_measured(verdict),
+        "dataset": ", ".join(filter(None, (_required(dataset, "name"), dataset.get("config"), dataset.get("split")))),
+        "dataset_type": dataset.get("hub_id") or re.sub(r"\W+", "-", dataset["name"].lower()).strip("-"),
         "baselines": baselines,
         **{key: _number(verdict, key) for key in ("n", "n_cases", "n_failed", "n_unparsed")},
     }
@@ -293,8 +296,8 @@ def _front_matter(name: str, text_model: str | None, scores: Mapping | None) -> 
         results = [
             EvalResult(
                 task_type="visual-question-answering",
-                dataset_type="semihvision",
-                dataset_name="SemiHVision quickstart benchmark, test",
+                dataset_type=verdict["dataset_type"],
+                dataset_name=verdict["dataset"],
                 metric_type="accuracy",
                 metric_name="closed-question accuracy",
                 metric_value=round(verdict["accuracy"], 4),

@@ -3,8 +3,8 @@
 import pytest
 
 from semihv_hf.errors import SemiHVError
-from semihv_hf.evaluation.prediction_files import read_predictions
-from semihv_hf.files import write_jsonl
+from semihv_hf.evaluation.prediction_files import asked_dataset, read_predictions
+from semihv_hf.files import write_json, write_jsonl
 
 ROW = {
     "id": "a",
@@ -51,3 +51,18 @@ def test_a_line_that_is_no_object_is_named(tmp_path):
         handle.write('{"id": "b", "case')
     with pytest.raises(SemiHVError, match="line 2, is not a JSON object"):
         read_predictions(tmp_path / "image.jsonl")
+
+
+def test_scores_say_what_was_asked(tmp_path):
+    answers = tmp_path / "image.jsonl"
+    data = tmp_path / "my data"
+    data.mkdir()
+    nothing = {"hub_id": None, "config": None, "split": None}
+    assert asked_dataset(answers, data) == {"name": "my data", **nothing}
+    (data / "README.md").write_text("---\npretty_name: [\n---\n")
+    assert asked_dataset(answers, data) == {"name": "my data", **nothing}
+    (data / "README.md").write_text("---\npretty_name: Drawn shapes\n---\n")
+    write_json(tmp_path / "image.meta.json", {"settings": {"config": "benchmark", "split": "test"}})
+    told = {"config": "benchmark", "split": "test"}
+    assert asked_dataset(answers, data) == {"name": "Drawn shapes", "hub_id": None, **told}
+    assert asked_dataset(answers, "a/vqa") == {"name": "a/vqa", "hub_id": "a/vqa", **told}

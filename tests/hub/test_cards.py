@@ -25,6 +25,7 @@ RECORD = {
 }
 SCORES = {
     "model": "1_alignment@255ad639",  # the content of the folder below
+    "dataset": {"name": "drawn shapes", "hub_id": None, "config": "benchmark", "split": "test"},
     "verdict": {
         "n": 407,
         "n_cases": 220,
@@ -85,6 +86,9 @@ def test_scores_become_a_table_and_an_evaluation_result(folder):
     card = ModelCard.load(write_model_card(folder, RECORD, scores=SCORES))
     assert card.data.eval_results[0].metric_value == 0.715
     assert card.data.eval_results[0].metric_args == {"questions": 407, "failed": 2, "ci95": [0.67, 0.76]}
+    result = card.data.eval_results[0]
+    assert (result.dataset_name, result.dataset_type) == ("drawn shapes, benchmark, test", "drawn-shapes")
+    assert "held-out images (drawn shapes, benchmark, test): 407 questions" in card.text
     assert "407 questions about 220 cases, of them 2 without an answer and 3 with" in card.text
     assert "| the image | 71.5 % (67.0 to 76.0) | |" in card.text
     assert "| always the commonest answer | 40.3 % | +31.2 points (+25.0 to +37.0) |" in card.text
@@ -111,6 +115,15 @@ def test_scores_without_a_number_or_its_interval_or_denominator_are_an_error(key
     scores["verdict"].pop(key)
     with pytest.raises(SemiHVError, match=key):
         write_model_card(folder, RECORD, scores=scores)
+
+
+def test_the_card_names_what_was_asked_by_the_record_of_the_scores(folder):
+    elsewhere = {"name": "someone/vqa", "hub_id": "someone/vqa", "config": None, "split": None}
+    card = ModelCard.load(write_model_card(folder, RECORD, scores={**SCORES, "dataset": elsewhere}))
+    assert (card.data.eval_results[0].dataset_name, card.data.eval_results[0].dataset_type) == ("someone/vqa",) * 2
+    for dataset in (None, "drawn shapes", {"config": "benchmark"}):
+        with pytest.raises(SemiHVError, match="dataset|name"):
+            write_model_card(folder, RECORD, scores={**SCORES, "dataset": dataset})
 
 
 @pytest.mark.parametrize("key", ["accuracy", "margin", "ci95"])
