@@ -292,5 +292,5 @@ def _sources(settings: PreferenceArguments, pairs) -> dict:
         "dataset": public_name(settings.dataset),
         "dataset_config": settings.dataset_config,
         "sources": source_counts(pairs) if {"source", "licence"} <= set(pairs.column_names) else None,
-        **sources_before(settings.model),
+        **sources_before(settings.model, settings.revision),
     }
