@@ -86,6 +86,24 @@ def test_a_failure_is_one_line_that_says_what_and_what_to_do(semihv, tmp_path):
     assert "no_such_release" in lines[0] and "open_packages" in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("deidentify", "empty", "out", "--secret-file", "secret"), "error: empty holds no DICOM file."),
+        (("deidentify", "empty", "out", "--secret-file", "gone"), "error: There is no file gone."),
+        (("build", "padchest", "--data-dir", "empty", "--out", "out", "--option", "a=["), "holds no YAML value"),
+        (("report", "empty"), "error: empty is no run folder"),
+        (("predict", "--model", "m", "--data", "gone", "--out", "a.jsonl"), "error: There is no dataset folder gone"),
+    ],
+)
+def test_folders_and_values_that_are_not_what_they_should_be(semihv, tmp_path, arguments, told):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_text("no image")
+    (tmp_path / "secret").write_text("0123456789abcdef")
+    done = semihv(*arguments, cwd=tmp_path)
+    assert done.returncode != 0 and told in done.stderr and "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("place", [0, 2])
 def test_verbose_shows_the_traceback_wherever_it_stands(place, semihv, tmp_path):
     arguments = ["build", "no_such_release", "--out", tmp_path / "data"]

@@ -134,6 +134,8 @@ def deidentify(
     """Replace what DICOM headers say about people. Read docs/imaging.md for what is not promised."""
     from semihv_hf.data.deidentify import deidentify_folder
 
+    if not secret_file.is_file():
+        raise SemiHVError(f"There is no file {secret_file}.", "Write 16 characters or more into one, and keep it.")
     report = deidentify_folder(
         source,
         out,
@@ -145,6 +147,8 @@ def deidentify(
         f"{report[key]} {key.replace('_', ' ')}" for key in ("written", "refused", "failed", "not_dicom")
     )
     say(f"{report['total']} files: {counts}. The log: {report['log']}")
+    if report["not_dicom"] == report["total"]:
+        raise SemiHVError(f"{source} holds no DICOM file.", "Give the folder that holds them.")
     if report["failed"]:
         raise typer.Exit(1)
 
@@ -158,7 +162,10 @@ def _options(given: list[str] | None) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
             raise SemiHVError(f"--option {text!r} is not of the form NAME=VALUE.")
-        options[name.strip().replace("-", "_")] = yaml.safe_load(value)
+        try:
+            options[name.strip().replace("-", "_")] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise SemiHVError(f"--option {text!r} holds no YAML value.", "Put the value in quotes.") from error
     return options
 
 
