@@ -1,9 +1,9 @@
 """The files of answers that `semihv predict` writes, and that scores and reports are made from."""
 
-import json
 from pathlib import Path
 
 from semihv_hf.errors import SemiHVError
+from semihv_hf.evaluation.run_folder import read_json
 from semihv_hf.files import read_jsonl
 
 _TEXTS = ("id", "case_id", "model", "question", "reference", "answer_type", "template", "modality", "source_id")
@@ -56,12 +56,12 @@ def asked_dataset(path: str | Path, data: str | Path) -> dict:
     Returns:
         `dict`: `name`, that on the folder's card, else the folder's or the Hub id; `hub_id`, `None` for a folder; and
         `config` and `split`, each `None` where the answers were not made by `semihv predict`.
+
+    Raises:
+        SemiHVError: the file beside the answers is not JSON.
     """
     path, folder = Path(path), Path(data)
-    try:
-        settings = json.loads(path.with_name(f"{path.stem}.meta.json").read_text(encoding="utf-8"))["settings"]
-    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
-        settings = {}
+    settings = (read_json(path.with_name(f"{path.stem}.meta.json")) or {}).get("settings", {})
     asked = {"config": settings.get("config"), "split": settings.get("split")}
     if not folder.is_dir():
         return {"name": str(data), "hub_id": str(data), **asked}

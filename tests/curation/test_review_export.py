@@ -121,7 +121,7 @@ def test_nothing_to_write_and_a_folder_that_is_not_empty_are_one_clear_error(rev
     assert (tmp_path / "full" / "file").read_text() == "mine"
 
 
-def test_a_reviewed_folder_can_be_published(review, tmp_path, capsys):
+def test_a_reviewed_folder_can_be_published(review, tmp_path):
     """Its gate, its list of files and its card, up to the first request."""
     from semihv_hf.hub.publish import publish
 
